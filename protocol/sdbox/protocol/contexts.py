@@ -1,0 +1,29 @@
+"""What is bound to what: the byte strings that both ends compute for themselves and never send."""
+
+from __future__ import annotations
+
+import hashlib
+
+QUOTE_EXPORTER_LABEL = b"EXPORTER-sdbox-attest"
+NONCE_SIZE = 32
+
+
+def qualifying_data(nonce: bytes, exporter: bytes, box_id: bytes, event_log: bytes) -> bytes:
+    """Return the 32 bytes a quote must carry: bound to nonce, TLS channel, box and event log (checklist 7, 11)."""
+    if (len(nonce), len(exporter), len(box_id)) != (NONCE_SIZE, 32, 16):
+        raise ValueError("nonce and exporter have 32 bytes, a box id 16")
+    log_digest = hashlib.sha256(event_log).digest()
+    return hashlib.sha256(b"sdbox-attest-v1" + nonce + exporter + box_id + log_digest).digest()
+
+
+def offers_context(nonce: bytes) -> bytes:
+    """Return the RFC 9261 request context of a CardProof: 64 bytes."""
+    return nonce + hashlib.sha256(b"sdbox-offers-v1").digest()
+
+
+def open_context(nonce: bytes, project: str, tunnel_public: bytes) -> bytes:
+    """Return the RFC 9261 request context of an Open: the card signs for this bubble and this tunnel key. 64 bytes."""
+    name = project.encode()
+    if len(tunnel_public) != 32 or len(name) > 255:  # noqa: PLR2004 - X25519 key size, one length byte
+        raise ValueError("tunnel key has 32 bytes, a project name at most 255")
+    return nonce + hashlib.sha256(b"sdbox-open-v1" + bytes([len(name)]) + name + tunnel_public).digest()

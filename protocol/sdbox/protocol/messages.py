@@ -1,0 +1,157 @@
+"""The messages of the control channel. `docs/protocol.md` explains the conversation; the states are in `states.py`.
+
+A frame is a 32-bit big-endian length and one MessagePack map. Until the box has proved which TPM it holds, the gateway
+accepts only `Hello` and `Activated`, both of a fixed size and at most `SMALL_FRAME` bytes (S12).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+VERSION = 1
+SMALL_FRAME = 256
+LARGE_FRAME = 1 << 20
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t"):
+    """Base of all messages: frozen, tagged by class name, unknown fields refused."""
+
+
+class Hello(Message, tag="Hello"):
+    """Box -> gateway, first. Lets the gateway make a credential that only this box's TPM can open."""
+
+    version: int
+    box_id: bytes  # 16
+    ak_name: bytes  # TPM Name of the AK: 2 + 32
+
+
+class Challenge(Message, tag="Challenge"):
+    """Gateway -> box: credential for the AK (TPM2_MakeCredential, TPM 2.0 part 1, 24) and the nonce of the quote."""
+
+    nonce: bytes  # 32
+    id_object: bytes  # TPM2B_ID_OBJECT
+    encrypted_secret: bytes  # TPM2B_ENCRYPTED_SECRET
+    pcrs: tuple[int, ...]  # the selection the quote must have, SHA-256 bank
+
+
+class Activated(Message, tag="Activated"):
+    """Box -> gateway: the secret that TPM2_ActivateCredential gave. Constant-time compare, used once."""
+
+    secret: bytes  # 32
+
+
+class EvidenceMessage(Message, tag="Evidence"):
+    """Box -> gateway: see `values.Evidence`."""
+
+    attest: bytes
+    signature: bytes
+    ak_public: bytes
+    event_log: bytes
+    pcrs: dict[int, bytes]
+
+
+class Attested(Message, tag="Attested"):
+    """Gateway -> box: the box is accepted until `seconds` from now. `nonce` is for the next card proof."""
+
+    ear: str
+    seconds: int
+    nonce: bytes  # 32
+
+
+class Refused(Message, tag="Refused"):
+    """Gateway -> box: no, with a code of `reasons.py`. Fatal: the connection ends. Otherwise `nonce` is the next one."""
+
+    code: str
+    fatal: bool
+    nonce: bytes = b""
+
+
+class CardProof(Message, tag="CardProof"):
+    """Box -> gateway: all project certificates of the card, and an authenticator by one of them (context: `contexts`)."""
+
+    certificates: tuple[bytes, ...]  # DER
+    authenticator: bytes  # RFC 9261
+
+
+class OfferItem(Message, tag="OfferItem"):
+    """One project of `Offers`, see `values.Offer`."""
+
+    project: str
+    title_fr: str
+    title_en: str
+    reason: str | None
+
+
+class Offers(Message, tag="Offers"):
+    """Gateway -> box: how it judges each container of the card."""
+
+    offers: tuple[OfferItem, ...]
+    nonce: bytes
+
+
+class Open(Message, tag="Open"):
+    """Box -> gateway: let this card into this project's bubble. Ends the connection's other session first."""
+
+    project: str
+    tunnel_public: bytes  # X25519, 32
+    authenticator: bytes  # RFC 9261, context binds nonce, project and tunnel key
+
+
+class GrantMessage(Message, tag="Grant"):
+    """Gateway -> box: see `values.Grant`. The peer is already installed."""
+
+    session: str
+    project: str
+    endpoints: tuple[str, ...]
+    peer_public: bytes
+    preshared: bytes
+    address: str
+    allowed: tuple[str, ...]
+    desktop_host: str
+    desktop_port: int
+    desktop_certificate_sha256: str
+    desktop_user: str
+    desktop_secret: str
+    lease: int
+    nonce: bytes
+
+    def __repr__(self) -> str:
+        """Leave the secrets out: a traceback or log line must not carry them (S8)."""
+        return f"GrantMessage(session={self.session!r})"
+
+
+class Heartbeat(Message, tag="Heartbeat"):
+    """Both ways: the box says that the session is alive; the gateway echoes it."""
+
+    session: str
+
+
+class Close(Message, tag="Close"):
+    """Box -> gateway: the session is over; `cause` is one of `card-removed`, `switch`, `user`, `failed`."""
+
+    session: str
+    cause: str
+
+
+class Closed(Message, tag="Closed"):
+    """Gateway -> box: the peer of that session is gone. `nonce` is for the next card proof or open."""
+
+    session: str
+    nonce: bytes
+
+
+class Renew(Message, tag="Renew"):
+    """Gateway -> box: the result is about to lapse; send fresh Evidence for this nonce."""
+
+    nonce: bytes
+
+
+class Revoke(Message, tag="Revoke"):
+    """Gateway -> box: end the session now."""
+
+    session: str
+    code: str
+
+
+ToGateway = Hello | Activated | EvidenceMessage | CardProof | Open | Heartbeat | Close
+ToBox = Challenge | Attested | Refused | Offers | GrantMessage | Heartbeat | Closed | Renew | Revoke

@@ -1,0 +1,218 @@
+"""Reason codes: why something was refused, in the researcher's words and for the operator who looks the code up.
+
+Every refusal on the box's screen, on its console and in the gateway's record carries one of these (S11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """The codes. Stable: scripts and records rely on them; `docs/reasons.md` is generated from this file."""
+
+    GATEWAY_UNREACHABLE = "gateway-unreachable"
+    GATEWAY_UNTRUSTED = "gateway-untrusted"
+    BOX_UNKNOWN = "box-unknown"
+    BOX_ACTIVATION = "box-activation"
+    BOX_EVIDENCE = "box-evidence"
+    BOX_IMAGE = "box-image"
+    BOX_TPM = "box-tpm"
+    RESULT_LAPSED = "result-lapsed"
+    CARD_UNKNOWN = "card-unknown"
+    CARD_FAILED = "card-failed"
+    CARD_FINGER = "card-finger"
+    CARD_PIN = "card-pin"
+    CARD_TIMEOUT = "card-timeout"
+    CARD_BLOCKED = "card-blocked"
+    CARD_EMPTY = "card-empty"
+    CARD_PROOF = "card-proof"
+    CERTIFICATE_EXPIRED = "certificate-expired"
+    CERTIFICATE_NOT_YET_VALID = "certificate-not-yet-valid"
+    CERTIFICATE_ISSUER = "certificate-issuer"
+    CERTIFICATE_USAGE = "certificate-usage"
+    CERTIFICATE_REVOKED = "certificate-revoked"
+    CONTAINER_DUPLICATE = "container-duplicate"
+    PROJECT_NO_BUBBLE = "project-no-bubble"
+    PROJECT_NOT_ON_CARD = "project-not-on-card"
+    TUNNEL_FAILED = "tunnel-failed"
+    DESKTOP_FAILED = "desktop-failed"
+    SESSION_REVOKED = "session-revoked"
+    PROTOCOL = "protocol"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What the box says (`french`, `english`) and what an operator does about it (`hint`)."""
+
+    french: str
+    english: str
+    hint: str
+
+
+EXPLANATIONS: dict[Reason, Explanation] = {
+    Reason.GATEWAY_UNREACHABLE: Explanation(
+        "Le centre ne répond pas. Nouvel essai en cours.",
+        "The data centre does not answer. Trying again.",
+        "Check the site's network and proxy, and that the gateway runs.",
+    ),
+    Reason.GATEWAY_UNTRUSTED: Explanation(
+        "Le serveur joint n'est pas celui du centre.",
+        "The server reached is not the data centre's.",
+        "Its certificate is not from the CA in the image: an interception on the way, or a gateway with a wrong certificate.",
+    ),
+    Reason.BOX_UNKNOWN: Explanation(
+        "Cet appareil n'est pas enrôlé.",
+        "This device is not enrolled.",
+        "Enrol the box: its UUID and EK are not in the inventory.",
+    ),
+    Reason.BOX_ACTIVATION: Explanation(
+        "La puce de sécurité n'est pas celle de cet appareil.",
+        "The security chip is not this device's own.",
+        "The TPM could not open the credential made for the enrolled EK: another TPM, or evidence relayed from another box.",
+    ),
+    Reason.BOX_EVIDENCE: Explanation(
+        "La preuve d'intégrité de l'appareil est refusée.",
+        "The device's proof of integrity was refused.",
+        "See the failed checks in the gateway's record: signature, nonce, PCR selection or event log.",
+    ),
+    Reason.BOX_IMAGE: Explanation(
+        "Le système de cet appareil n'est pas celui attendu.",
+        "The system on this device is not the expected one.",
+        "A PCR differs from the reference values: another image, other keys, or changed firmware settings.",
+    ),
+    Reason.BOX_TPM: Explanation(
+        "La puce de sécurité ne répond pas.",
+        "The security chip does not answer.",
+        "TPM absent, busy, in lockout or in failure mode: see the box's journal.",
+    ),
+    Reason.RESULT_LAPSED: Explanation(
+        "La preuve d'intégrité a expiré.",
+        "The proof of integrity has lapsed.",
+        "The box did not renew its attestation in time.",
+    ),
+    Reason.CARD_UNKNOWN: Explanation(
+        "Cette carte n'est pas reconnue.",
+        "This card is not recognised.",
+        "No variant matches its ATR: see `sdbox card variants`.",
+    ),
+    Reason.CARD_FAILED: Explanation(
+        "La carte ne répond plus. Retirez-la et réinsérez-la.",
+        "The card stopped answering. Remove it and insert it again.",
+        "A card command failed or timed out.",
+    ),
+    Reason.CARD_FINGER: Explanation(
+        "Empreinte non reconnue.",
+        "Fingerprint not recognised.",
+        "One try of the card's counter was spent.",
+    ),
+    Reason.CARD_PIN: Explanation(
+        "Code PIN incorrect.",
+        "Wrong PIN.",
+        "One try of the card's counter was spent.",
+    ),
+    Reason.CARD_TIMEOUT: Explanation(
+        "Aucun doigt présenté. Retirez et réinsérez la carte pour réessayer.",
+        "No finger was presented. Remove and insert the card to try again.",
+        "The card's sensor timed out; no try was spent.",
+    ),
+    Reason.CARD_BLOCKED: Explanation(
+        "Cette carte est bloquée. Adressez-vous à votre correspondant.",
+        "This card is blocked. Ask your correspondent.",
+        "The retry counter is at zero; the card needs an unblock by its issuer.",
+    ),
+    Reason.CARD_EMPTY: Explanation(
+        "Cette carte ne porte aucun projet.",
+        "This card carries no project.",
+        "No certificate on the card has a project URI (urn:sdbox:project:...).",
+    ),
+    Reason.CARD_PROOF: Explanation(
+        "La preuve de la carte est refusée.",
+        "The card's proof was refused.",
+        "The authenticator does not verify for this channel, nonce, project and tunnel key.",
+    ),
+    Reason.CERTIFICATE_EXPIRED: Explanation(
+        "Le certificat de ce projet a expiré.",
+        "This project's certificate has expired.",
+        "Renew the container's certificate.",
+    ),
+    Reason.CERTIFICATE_NOT_YET_VALID: Explanation(
+        "Le certificat de ce projet n'est pas encore valable.",
+        "This project's certificate is not valid yet.",
+        "Check the certificate's start date and the gateway's clock.",
+    ),
+    Reason.CERTIFICATE_ISSUER: Explanation(
+        "Le certificat de ce projet vient d'un émetteur inconnu.",
+        "This project's certificate is from an unknown issuer.",
+        "It does not chain to the gateway's card CA.",
+    ),
+    Reason.CERTIFICATE_USAGE: Explanation(
+        "Le certificat de ce projet n'autorise pas la connexion.",
+        "This project's certificate does not allow sign-in.",
+        "Key usage must have digitalSignature, and the key must be P-256, P-384 or RSA of 2048 bits or more.",
+    ),
+    Reason.CERTIFICATE_REVOKED: Explanation(
+        "Le certificat de ce projet est révoqué.",
+        "This project's certificate is revoked.",
+        "Its serial number is on the gateway's revocation list.",
+    ),
+    Reason.CONTAINER_DUPLICATE: Explanation(
+        "Ce projet figure plusieurs fois sur la carte.",
+        "This project is on the card more than once.",
+        "Two containers name the same project; remove one.",
+    ),
+    Reason.PROJECT_NO_BUBBLE: Explanation(
+        "Ce projet n'a pas de bulle ouverte.",
+        "This project has no open bubble.",
+        "The bubble catalogue has no entry for the project, or the policy closes it.",
+    ),
+    Reason.PROJECT_NOT_ON_CARD: Explanation(
+        "Ce projet n'est pas sur votre carte.",
+        "This project is not on your card.",
+        "The box asked for a bubble whose container the card does not have.",
+    ),
+    Reason.TUNNEL_FAILED: Explanation(
+        "Le tunnel vers la bulle n'a pas pu être établi.",
+        "The tunnel to the bubble could not be established.",
+        "No WireGuard handshake with any endpoint of the grant: UDP may be blocked.",
+    ),
+    Reason.DESKTOP_FAILED: Explanation(
+        "Le bureau de la bulle n'a pas pu s'ouvrir.",
+        "The bubble's desktop could not be opened.",
+        "The RDP client ended: see its exit code in the box's journal.",
+    ),
+    Reason.SESSION_REVOKED: Explanation(
+        "La session a été fermée par le centre.",
+        "The data centre closed the session.",
+        "Box, card, image or session was revoked.",
+    ),
+    Reason.PROTOCOL: Explanation(
+        "Échange inattendu avec le centre.",
+        "Unexpected exchange with the data centre.",
+        "A message that the state table does not allow: different versions, or an attack.",
+    ),
+    Reason.INTERNAL: Explanation(
+        "Erreur interne. Redémarrez l'appareil.",
+        "Internal error. Restart the device.",
+        "An exception reached the top: see the journal.",
+    ),
+}
+
+
+class Refusal(Exception):
+    """Something was refused for `reason`. `detail` is for the log: no PIN, key, nonce or project name in it (S8)."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+        self.detail = detail
+
+
+def parse_reason(code: str) -> Reason:
+    """Return the reason of a code that came over the wire; an unknown code is itself a protocol error."""
+    try:
+        return Reason(code)
+    except ValueError:
+        return Reason.PROTOCOL
