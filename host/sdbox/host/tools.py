@@ -1,0 +1,53 @@
+"""The tools tree: a pinned Debian 13 with the programs of the build and the bench, the same on any host.
+
+It is entered with bubblewrap: own mount namespace, nothing to unmount afterwards, and the program dies with its parent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdbox.host.places import cache_folder
+
+SUITE = "trixie"
+PACKAGES = (
+    "cryptsetup-bin", "dnsmasq-base", "dosfstools", "erofs-utils", "freerdp3-shadow-x11", "freerdp3-x11", "gcc", "libc6-dev", "iproute2", "kmod", "cpio",
+    "libtss2-dev", "libpcsclite-dev", "mtools", "openssl", "ovmf", "pkg-config", "python3-dev", "python3-pip", "python3-venv",
+    "qemu-system-x86", "qemu-utils", "sbsigntool", "swtpm", "swtpm-tools", "swig", "systemd-boot-efi", "systemd-repart",
+    "systemd-ukify", "tpm2-tools", "winpr3-utils", "wireguard-go", "wireguard-tools", "x11-xserver-utils", "xterm", "xvfb", "zstd",
+)  # fmt: skip
+
+
+def tools_tree() -> Path:
+    """Return where the tools tree of this package list is, whether or not it has been made."""
+    digest = hashlib.sha256("\n".join((SUITE, *PACKAGES)).encode()).hexdigest()[:16]
+    return cache_folder() / f"tools-{digest}"
+
+
+def ensure_tools_tree() -> Path:
+    """Return the tools tree, made by mmdebstrap on first use; half-made trees are never seen under its name."""
+    tree = tools_tree()
+    if not tree.exists():
+        tree.parent.mkdir(parents=True, exist_ok=True)
+        partial = tree.with_name(f"{tree.name}.{os.getpid()}.partial")
+        command = ["mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(PACKAGES)}", SUITE, str(partial)]
+        try:
+            subprocess.run(command, check=True)
+            partial.rename(tree)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return tree
+
+
+def tools_command(argv: Sequence[str], *, binds: Sequence[Path] = ()) -> list[str]:
+    """Return the command that runs `argv` in the tools tree, with the `binds` writable under their own paths."""
+    command = ["bwrap", "--die-with-parent", "--bind", str(ensure_tools_tree()), "/", "--dev-bind", "/dev", "/dev"]
+    command += ["--proc", "/proc", "--ro-bind", "/sys", "/sys", "--tmpfs", "/run", "--tmpfs", "/tmp"]  # noqa: S108 - inside the tree
+    for path in binds:
+        command += ["--bind", str(path), str(path)]
+    return [*command, *argv]
