@@ -24,6 +24,6 @@ def offers_context(nonce: bytes) -> bytes:
 def open_context(nonce: bytes, project: str, tunnel_public: bytes) -> bytes:
     """Return the RFC 9261 request context of an Open: the card signs for this bubble and this tunnel key. 64 bytes."""
     name = project.encode()
-    if len(tunnel_public) != 32 or len(name) > 255:  # noqa: PLR2004 - X25519 key size, one length byte
+    if len(tunnel_public) != 32 or len(name) > 255:  # X25519 key size, one length byte
         raise ValueError("tunnel key has 32 bytes, a project name at most 255")
     return nonce + hashlib.sha256(b"sdbox-open-v1" + bytes([len(name)]) + name + tunnel_public).digest()

@@ -17,7 +17,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     """Base of all messages: frozen, tagged by class name, unknown fields refused."""
 
 
-class Hello(Message, tag="Hello"):
+class Hello(Message, frozen=True, tag="Hello"):
     """Box -> gateway, first. Lets the gateway make a credential that only this box's TPM can open."""
 
     version: int
@@ -25,7 +25,7 @@ class Hello(Message, tag="Hello"):
     ak_name: bytes  # TPM Name of the AK: 2 + 32
 
 
-class Challenge(Message, tag="Challenge"):
+class Challenge(Message, frozen=True, tag="Challenge"):
     """Gateway -> box: credential for the AK (TPM2_MakeCredential, TPM 2.0 part 1, 24) and the nonce of the quote."""
 
     nonce: bytes  # 32
@@ -34,13 +34,13 @@ class Challenge(Message, tag="Challenge"):
     pcrs: tuple[int, ...]  # the selection the quote must have, SHA-256 bank
 
 
-class Activated(Message, tag="Activated"):
+class Activated(Message, frozen=True, tag="Activated"):
     """Box -> gateway: the secret that TPM2_ActivateCredential gave. Constant-time compare, used once."""
 
     secret: bytes  # 32
 
 
-class EvidenceMessage(Message, tag="Evidence"):
+class EvidenceMessage(Message, frozen=True, tag="Evidence"):
     """Box -> gateway: see `values.Evidence`."""
 
     attest: bytes
@@ -50,7 +50,7 @@ class EvidenceMessage(Message, tag="Evidence"):
     pcrs: dict[int, bytes]
 
 
-class Attested(Message, tag="Attested"):
+class Attested(Message, frozen=True, tag="Attested"):
     """Gateway -> box: the box is accepted until `seconds` from now. `nonce` is for the next card proof."""
 
     ear: str
@@ -58,22 +58,22 @@ class Attested(Message, tag="Attested"):
     nonce: bytes  # 32
 
 
-class Refused(Message, tag="Refused"):
-    """Gateway -> box: no, with a code of `reasons.py`. Fatal: the connection ends. Otherwise `nonce` is the next one."""
+class Refused(Message, frozen=True, tag="Refused"):
+    """Gateway -> box: no, with a code of `reasons.py`. Fatal ends the connection; otherwise `nonce` is the next one."""
 
     code: str
     fatal: bool
     nonce: bytes = b""
 
 
-class CardProof(Message, tag="CardProof"):
-    """Box -> gateway: all project certificates of the card, and an authenticator by one of them (context: `contexts`)."""
+class CardProof(Message, frozen=True, tag="CardProof"):
+    """Box -> gateway: all project certificates of the card, an authenticator by one of them (`contexts`)."""
 
     certificates: tuple[bytes, ...]  # DER
     authenticator: bytes  # RFC 9261
 
 
-class OfferItem(Message, tag="OfferItem"):
+class OfferItem(Message, frozen=True, tag="OfferItem"):
     """One project of `Offers`, see `values.Offer`."""
 
     project: str
@@ -82,14 +82,14 @@ class OfferItem(Message, tag="OfferItem"):
     reason: str | None
 
 
-class Offers(Message, tag="Offers"):
+class Offers(Message, frozen=True, tag="Offers"):
     """Gateway -> box: how it judges each container of the card."""
 
     offers: tuple[OfferItem, ...]
     nonce: bytes
 
 
-class Open(Message, tag="Open"):
+class Open(Message, frozen=True, tag="Open"):
     """Box -> gateway: let this card into this project's bubble. Ends the connection's other session first."""
 
     project: str
@@ -97,7 +97,7 @@ class Open(Message, tag="Open"):
     authenticator: bytes  # RFC 9261, context binds nonce, project and tunnel key
 
 
-class GrantMessage(Message, tag="Grant"):
+class GrantMessage(Message, frozen=True, tag="Grant"):
     """Gateway -> box: see `values.Grant`. The peer is already installed."""
 
     session: str
@@ -120,33 +120,33 @@ class GrantMessage(Message, tag="Grant"):
         return f"GrantMessage(session={self.session!r})"
 
 
-class Heartbeat(Message, tag="Heartbeat"):
+class Heartbeat(Message, frozen=True, tag="Heartbeat"):
     """Both ways: the box says that the session is alive; the gateway echoes it."""
 
     session: str
 
 
-class Close(Message, tag="Close"):
+class Close(Message, frozen=True, tag="Close"):
     """Box -> gateway: the session is over; `cause` is one of `card-removed`, `switch`, `user`, `failed`."""
 
     session: str
     cause: str
 
 
-class Closed(Message, tag="Closed"):
+class Closed(Message, frozen=True, tag="Closed"):
     """Gateway -> box: the peer of that session is gone. `nonce` is for the next card proof or open."""
 
     session: str
     nonce: bytes
 
 
-class Renew(Message, tag="Renew"):
+class Renew(Message, frozen=True, tag="Renew"):
     """Gateway -> box: the result is about to lapse; send fresh Evidence for this nonce."""
 
     nonce: bytes
 
 
-class Revoke(Message, tag="Revoke"):
+class Revoke(Message, frozen=True, tag="Revoke"):
     """Gateway -> box: end the session now."""
 
     session: str

@@ -61,7 +61,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.GATEWAY_UNTRUSTED: Explanation(
         "Le serveur joint n'est pas celui du centre.",
         "The server reached is not the data centre's.",
-        "Its certificate is not from the CA in the image: an interception on the way, or a gateway with a wrong certificate.",
+        "Its certificate is not from the CA in the image: an interception, or a gateway with a wrong certificate.",
     ),
     Reason.BOX_UNKNOWN: Explanation(
         "Cet appareil n'est pas enrôlé.",
@@ -71,7 +71,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.BOX_ACTIVATION: Explanation(
         "La puce de sécurité n'est pas celle de cet appareil.",
         "The security chip is not this device's own.",
-        "The TPM could not open the credential made for the enrolled EK: another TPM, or evidence relayed from another box.",
+        "The TPM could not open the credential made for the enrolled EK: another TPM, or relayed evidence.",
     ),
     Reason.BOX_EVIDENCE: Explanation(
         "La preuve d'intégrité de l'appareil est refusée.",

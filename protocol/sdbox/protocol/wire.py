@@ -9,8 +9,8 @@ import msgspec
 from sdbox.protocol.messages import LARGE_FRAME, Message, ToBox, ToGateway
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_to_gateway: Final = msgspec.msgpack.Decoder(ToGateway)
-_to_box: Final = msgspec.msgpack.Decoder(ToBox)
+_to_gateway: Final[msgspec.msgpack.Decoder[ToGateway]] = msgspec.msgpack.Decoder(ToGateway)
+_to_box: Final[msgspec.msgpack.Decoder[ToBox]] = msgspec.msgpack.Decoder(ToBox)
 
 
 class WireError(Exception):
