@@ -1,0 +1,91 @@
+"""What an image build is asked for, and what it hands back. Everything that shapes the image is in here or in the source tree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from sdbox.host.places import state_folder
+
+
+class Profile(StrEnum):
+    """PRODUCTION has no login of any kind. DEBUG has a console and is signed with another key, so it never attests."""
+
+    PRODUCTION = "production"
+    DEBUG = "debug"
+
+
+class Producer(StrEnum):
+    """Who makes the root tree."""
+
+    DEBIAN = "debian"
+    BUILDROOT = "buildroot"
+
+
+class ImageError(Exception):
+    """A build can not go on; the text is one line for the user, and says what to do."""
+
+
+class BadRequestError(ImageError):
+    """What was asked for can not be built, whatever the state of the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSettings:
+    """What a site sets: where its gateway is, and the CA that vouches for it."""
+
+    centre_ca: Path  # PEM, the only trust anchor for the gateway
+    endpoints: tuple[str, ...] = ("203.0.113.10:443",)
+    gateway_name: str = "gateway.sdbox.test"
+    switch_key: str = "KEY_PAUSE"
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key and its certificate, PEM files."""
+
+    key: Path
+    certificate: Path
+
+    @classmethod
+    def named(cls, folder: Path, name: str) -> SigningKey:
+        """Return `name`.key and `name`.crt of `folder`."""
+        return cls(folder / f"{name}.key", folder / f"{name}.crt")
+
+
+def development_keys() -> Path:
+    """Return the folder of `sdbox.host.pki.ensure_development_pki`."""
+    return state_folder() / "dev-keys"
+
+
+def development_site() -> SiteSettings:
+    """Return the settings of the bench."""
+    return SiteSettings(centre_ca=development_keys() / "centre-ca.crt")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """One image. `keys` holds the Secure Boot keys: PK, KEK, db, box-debug-db (`.crt`, `.key`)."""
+
+    output: Path
+    profile: Profile = Profile.PRODUCTION
+    producer: Producer = Producer.DEBIAN
+    image_version: int = 1
+    site: SiteSettings = field(default_factory=development_site)
+    keys: Path = field(default_factory=development_keys)
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """The files of a finished image; all exist."""
+
+    disk: Path
+    uki: Path
+    ovmf_vars: Path
+    ovmf_code: Path
+    manifest: Path
+    reference: Path
+    kernel: Path
+    initrd: Path
+    cmdline: Path  # as in the UKI, for a direct kernel boot
