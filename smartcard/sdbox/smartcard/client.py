@@ -1,0 +1,201 @@
+"""The agent's side of the card worker: one process per inserted card, a deadline on every call, killed on removal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+import msgspec
+
+from sdbox.protocol.reasons import Reason, Refusal, parse_reason
+from sdbox.protocol.values import CardIdentity, Container
+from sdbox.smartcard.frames import (
+    Ask,
+    AskClose,
+    AskLogin,
+    AskSign,
+    AskStatus,
+    FrameError,
+    Tell,
+    TellClosed,
+    TellContainer,
+    TellIdentity,
+    TellRefused,
+    TellSignature,
+    TellStatus,
+    encode_frame,
+    frame_length,
+    tell_decoder,
+    wipe,
+)
+from sdbox.smartcard.values import LoginRefused, LoginStatus
+from sdbox.smartcard.variants import Variant
+
+OPENSC_CONF: Final = Path(__file__).resolve().parent / "data" / "opensc.conf"
+CALL_DEADLINE: Final = 30.0  # the first call loads the module and reads the card's directory: seconds under emulation
+CLOSE_DEADLINE: Final = 5.0
+INHERITED: Final = ("SOFTHSM2_CONF", "PCSCLITE_CSOCK_NAME", "PYTHONPATH", "VIRTUAL_ENV")
+LOGIN_REASONS: Final = {Reason.CARD_FINGER, Reason.CARD_PIN, Reason.CARD_TIMEOUT, Reason.CARD_BLOCKED}
+
+T = TypeVar("T", bound=Tell)
+
+
+class CardWorker:
+    """A card session in its own process. After any failure but a refused login it is dead: start another."""
+
+    def __init__(self, variant: Variant, process: asyncio.subprocess.Process, link: socket.socket) -> None:
+        self._variant = variant
+        self._process = process
+        self._link = link
+        self._turn = asyncio.Lock()
+
+    @classmethod
+    async def start(cls, variant: Variant, reader: str, *, user: str | None = None) -> Self:
+        """Start the worker for the card in `reader` (PC/SC name; "" for a variant without reader), as `user`."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        argv = (sys.executable, "-m", "sdbox.smartcard.worker", str(theirs.fileno()), variant.name, reader)
+        uid, gid = _ids_of(user)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                env=_environment(),
+                cwd="/",
+                start_new_session=True,
+                user=uid,
+                group=gid,
+                extra_groups=None if user is None else os.getgrouplist(user, gid or 0),
+            )
+        except OSError as error:
+            ours.close()
+            raise Refusal(Reason.CARD_FAILED, f"card worker does not start: {error.strerror}") from error
+        finally:
+            theirs.close()
+        return cls(variant, process, ours)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def status(self) -> LoginStatus:
+        """Return how the holder is verified and the card's retry counter; costs no try."""
+        told = await self._call(AskStatus(), TellStatus, CALL_DEADLINE)
+        return LoginStatus(told.method, told.tries, told.final_try, told.blocked)
+
+    async def login(self, pin: bytearray | None) -> CardIdentity:
+        """Verify the holder with exactly one VERIFY (S7) and return the card. `pin` is wiped here, whatever happens.
+
+        LoginRefused if the card says no; Refusal(CARD_FAILED) if it does not answer.
+        """
+        try:
+            told = await self._call(AskLogin(pin), TellIdentity, self._variant.login.deadline)
+        finally:
+            wipe(pin)
+        return CardIdentity(told.serial, self._variant.name, tuple(_container(item) for item in told.containers))
+
+    async def sign(self, key_id: bytes, content: bytes, schemes: Sequence[int]) -> tuple[int, bytes]:
+        """Return the first of the TLS `schemes` that fits the key, and the signature of `content` (ECDSA: DER).
+
+        Refusal(CARD_PROOF) if no scheme fits, Refusal(CARD_FAILED) if it is no longer the card that was verified.
+        """
+        told = await self._call(AskSign(key_id, content, tuple(schemes)), TellSignature, CALL_DEADLINE)
+        return told.scheme, told.signature
+
+    def kill(self) -> None:
+        """End the worker at once (card removed). pcscd resets a card whose owner died in a transaction."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._link.close()
+
+    async def close(self) -> None:
+        """End the card session with a card reset, so that no other process can sign; then end the worker."""
+        try:
+            if self._process.returncode is None and self._link.fileno() >= 0:
+                await self._call(AskClose(), TellClosed, CLOSE_DEADLINE)
+        except Refusal:
+            pass  # the worker is gone or hangs: killed below, and pcscd resets the card
+        finally:
+            self.kill()
+            await self._process.wait()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    async def _call(self, ask: Ask, expected: type[T], deadline: float) -> T:
+        """Ask once. Anything but a proper answer in time kills the worker: its stream is no longer in step."""
+        async with self._turn:
+            try:
+                async with asyncio.timeout(deadline):
+                    told = await self._exchange(ask)
+            except TimeoutError as error:
+                self.kill()
+                raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: no answer in {deadline:g} s") from error
+            except (OSError, FrameError, msgspec.MsgspecError) as error:
+                self.kill()
+                raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: the card worker ended") from error
+            except asyncio.CancelledError:
+                self.kill()
+                raise
+        if isinstance(told, TellRefused):
+            raise _refusal(told)
+        if not isinstance(told, expected):
+            self.kill()
+            raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: unexpected {type(told).__name__}")
+        return told
+
+    async def _exchange(self, ask: Ask) -> Tell:
+        loop = asyncio.get_running_loop()
+        frame = encode_frame(ask)
+        try:
+            await loop.sock_sendall(self._link, frame)
+        finally:
+            wipe(frame)
+        header = await self._receive(4)
+        return tell_decoder.decode(await self._receive(frame_length(header)))
+
+    async def _receive(self, size: int) -> bytearray:
+        loop, buffer = asyncio.get_running_loop(), bytearray()
+        while len(buffer) < size:
+            part = await loop.sock_recv(self._link, size - len(buffer))
+            if not part:
+                raise FrameError("the worker closed the socket")
+            buffer += part
+        return buffer
+
+
+def _ids_of(user: str | None) -> tuple[int | None, int | None]:
+    if user is None:
+        return None, None
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError as error:
+        raise Refusal(Reason.INTERNAL, f"no user {user!r} for the card worker") from error
+    return entry.pw_uid, entry.pw_gid
+
+
+def _environment() -> Mapping[str, str]:
+    """Return all that the worker gets of our environment: no more than its libraries need."""
+    kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENSC_CONF": str(OPENSC_CONF), **kept}
+
+
+def _container(item: TellContainer) -> Container:
+    return Container(item.key_id, item.label, item.certificate, item.project)
+
+
+def _refusal(told: TellRefused) -> Refusal:
+    reason = parse_reason(told.code)
+    return LoginRefused(reason, told.tries, told.detail) if reason in LOGIN_REASONS else Refusal(reason, told.detail)

@@ -1,0 +1,149 @@
+"""What agent and card worker say to each other, over a socket pair: 32-bit big-endian length, one MessagePack map.
+
+A PIN crosses it, so every buffer on its way is a bytearray and is wiped by whoever made it.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Final
+
+import msgspec
+
+from sdbox.smartcard.values import LoginMethod
+
+FRAME_LIMIT: Final = 1 << 20
+
+
+class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=True):
+    """Base of all frames."""
+
+
+class AskStatus(Frame):
+    """Agent -> worker: how is the holder verified, and how many tries are left? Costs none."""
+
+
+class AskLogin(Frame):
+    """Agent -> worker: verify the holder, once. `pin` is None where the card has a sensor."""
+
+    pin: bytearray | None
+
+    def __repr__(self) -> str:
+        """Leave the PIN out (S8)."""
+        return "AskLogin()"
+
+
+class AskSign(Frame):
+    """Agent -> worker: sign `content` with the first of `schemes` (TLS SignatureScheme) that fits the key."""
+
+    key_id: bytes
+    content: bytes
+    schemes: tuple[int, ...]
+
+
+class AskClose(Frame):
+    """Agent -> worker: end the card session with a card reset, then end."""
+
+
+class TellStatus(Frame):
+    """Worker -> agent: see `values.LoginStatus`."""
+
+    method: LoginMethod
+    tries: int | None
+    final_try: bool
+    blocked: bool
+
+
+class TellContainer(Frame):
+    """One entry of `TellIdentity`: see `protocol.values.Container`."""
+
+    key_id: bytes
+    label: str
+    certificate: bytes
+    project: str | None
+
+
+class TellIdentity(Frame):
+    """Worker -> agent: the holder is verified; this is the card."""
+
+    serial: str
+    containers: tuple[TellContainer, ...]
+
+
+class TellSignature(Frame):
+    """Worker -> agent: the scheme used and the signature as TLS wants it (RFC 8446, section 4.4.3)."""
+
+    scheme: int
+    signature: bytes
+
+
+class TellClosed(Frame):
+    """Worker -> agent: the card has been reset."""
+
+
+class TellRefused(Frame):
+    """Worker -> agent: no, with a code of `protocol.reasons`."""
+
+    code: str
+    detail: str
+    tries: int | None = None
+
+
+Ask = AskStatus | AskLogin | AskSign | AskClose
+Tell = TellStatus | TellIdentity | TellSignature | TellClosed | TellRefused
+
+_encoder: Final = msgspec.msgpack.Encoder()
+ask_decoder: Final = msgspec.msgpack.Decoder(Ask)
+tell_decoder: Final = msgspec.msgpack.Decoder(Tell)
+
+
+class FrameError(Exception):
+    """The other side closed the socket, or sent what is no frame."""
+
+
+def wipe(buffer: bytearray | None) -> None:
+    """Overwrite a secret in place."""
+    if buffer is not None:
+        buffer[:] = bytes(len(buffer))
+
+
+def encode_frame(frame: Frame) -> bytearray:
+    """Return the bytes of a frame, in a buffer that the caller wipes if it held a secret."""
+    buffer = bytearray(4)
+    _encoder.encode_into(frame, buffer, 4)
+    buffer[:4] = (len(buffer) - 4).to_bytes(4, "big")
+    return buffer
+
+
+def frame_length(header: bytes | bytearray) -> int:
+    """Return the length a header announces; FrameError if it is out of bounds."""
+    length = int.from_bytes(header, "big")
+    if not 0 < length <= FRAME_LIMIT:
+        raise FrameError("frame length out of bounds")
+    return length
+
+
+def send_frame(link: socket.socket, frame: Frame) -> None:
+    """Send a frame on a blocking socket (worker side)."""
+    link.sendall(encode_frame(frame))
+
+
+def _receive_exactly(link: socket.socket, size: int) -> bytearray:
+    buffer, got = bytearray(size), 0
+    while got < size:
+        count = link.recv_into(memoryview(buffer)[got:])
+        if count == 0:
+            raise FrameError("the agent closed the socket")
+        got += count
+    return buffer
+
+
+def receive_ask(link: socket.socket) -> Ask:
+    """Return the next question from a blocking socket (worker side); FrameError at the end of the stream."""
+    body = _receive_exactly(link, frame_length(_receive_exactly(link, 4)))
+    try:
+        return ask_decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise FrameError("malformed frame") from error
+    finally:
+        wipe(body)

@@ -1,0 +1,51 @@
+"""What the card part tells the agent: reader events, how a holder is verified, and why that was refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sdbox.protocol.reasons import Reason, Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class CardInserted:
+    """A card answered in `reader`; `atr` is its answer to reset (ISO 7816-3, clause 8)."""
+
+    reader: str
+    atr: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CardRemoved:
+    """The card that was in `reader` is gone, or the reader is, or the PC/SC service that watched it."""
+
+    reader: str
+
+
+CardEvent = CardInserted | CardRemoved
+
+
+class LoginMethod(StrEnum):
+    """How a holder proves who they are."""
+
+    FINGER = "finger"  # a sensor on the card; the box only waits
+    PIN = "pin"
+
+
+@dataclass(frozen=True, slots=True)
+class LoginStatus:
+    """The card's retry counter. `tries` is None if the card does not tell; `final_try`: one more mistake blocks it."""
+
+    method: LoginMethod
+    tries: int | None
+    final_try: bool
+    blocked: bool
+
+
+class LoginRefused(Refusal):
+    """The card did not accept its holder: CARD_FINGER, CARD_PIN, CARD_TIMEOUT or CARD_BLOCKED; `tries` are left."""
+
+    def __init__(self, reason: Reason, tries: int | None, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.tries = tries

@@ -1,0 +1,115 @@
+"""Card variants as data: one TOML file each, checked against a schema before any of it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.smartcard.values import LoginMethod
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Hex = Annotated[str, msgspec.Meta(pattern=r"^([0-9A-F]{2})+$")]
+
+
+class VariantError(Exception):
+    """A variant file does not follow the schema. The message names the file and the field."""
+
+
+class AtrPattern(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An ATR and which of its bits count. Both have the same length; a card's ATR must have it too."""
+
+    value: Hex
+    mask: Hex
+
+    def __post_init__(self) -> None:
+        if len(self.value) != len(self.mask):
+            raise ValueError("an ATR and its mask have the same length")
+
+    def matches(self, atr: bytes) -> bool:
+        value, mask = bytes.fromhex(self.value), bytes.fromhex(self.mask)
+        return len(atr) == len(value) and all(a & m == v & m for a, v, m in zip(atr, value, mask, strict=True))
+
+
+class Module(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the PKCS#11 module may be, first found wins; `token` is its label where no reader tells tokens apart."""
+
+    paths: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    token: str | None = None
+
+
+class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the holder is verified. `counter` is the VERIFY without data that only asks for the counter (ISO 7816-4)."""
+
+    method: LoginMethod
+    deadline: Annotated[int, msgspec.Meta(ge=1, le=120)]  # seconds a login may take
+    counter: Annotated[str, msgspec.Meta(pattern=r"^0020[0-9A-F]{4}$")] | None = None
+
+
+class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One kind of card."""
+
+    name: Name
+    title: str
+    module: Module
+    login: Login
+    containers: Annotated[int, msgspec.Meta(ge=1)]  # projects such a card can hold
+    atrs: tuple[AtrPattern, ...] = ()
+    aid: Hex | None = None
+    tested: tuple[str, ...] = ()  # what it was tested against
+    notes: str = ""
+
+
+def variants_folder() -> Path:
+    """Return where the files are: inside an installed package, or beside it in a checkout."""
+    here = Path(__file__).resolve().parent
+    installed = here / "variants"
+    return installed if installed.is_dir() else here.parents[1] / "variants"
+
+
+def read_variant(path: Path) -> Variant:
+    """Return the variant in `path`; VariantError with file and field if it does not follow the schema."""
+    try:
+        variant = msgspec.toml.decode(path.read_bytes(), type=Variant)
+    except (msgspec.MsgspecError, ValueError, OSError) as error:
+        raise VariantError(f"{path.name}: {error}") from error
+    if variant.name != path.stem:
+        raise VariantError(f"{path.name}: name is {variant.name!r}, but the file's name must be the variant's")
+    return variant
+
+
+def load_variants(folder: Path | None = None) -> tuple[Variant, ...]:
+    """Return all variants of `folder` (ours by default), sorted by name."""
+    files = sorted((folder or variants_folder()).glob("*.toml"))
+    if not files:
+        raise VariantError("no card variant is installed")
+    return tuple(read_variant(path) for path in files)
+
+
+def variant_named(name: str) -> Variant:
+    """Return the variant called `name`; Refusal(CARD_UNKNOWN) if there is none."""
+    for variant in load_variants():
+        if variant.name == name:
+            return variant
+    raise Refusal(Reason.CARD_UNKNOWN, f"no variant {name!r}")
+
+
+def variant_for(atr: bytes) -> Variant:
+    """Return the one variant whose ATR pattern fits; Refusal(CARD_UNKNOWN) if none or several do."""
+    fitting = [variant for variant in load_variants() if any(pattern.matches(atr) for pattern in variant.atrs)]
+    if len(fitting) != 1:
+        raise Refusal(Reason.CARD_UNKNOWN, f"{len(fitting)} variants fit ATR {atr.hex().upper()}")
+    return fitting[0]
+
+
+MODULE_MISSING: Final = "no PKCS#11 module found: is the package installed?"
+
+
+def module_path(variant: Variant) -> str:
+    """Return the first PKCS#11 module of the variant that is installed; Refusal(CARD_FAILED) if none is."""
+    for path in variant.module.paths:
+        if Path(path).is_file():
+            return path
+    raise Refusal(Reason.CARD_FAILED, MODULE_MISSING)
