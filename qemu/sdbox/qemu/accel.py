@@ -1,0 +1,59 @@
+"""Which acceleration QEMU may use. A /dev/kvm that opens can still hang or die: only a guest that ran counts."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdbox.host.tools import tools_command
+
+PROBE_SECONDS = 2
+RESET_VECTOR = 0xFFF0
+FIRMWARE_SIZE = 0x10000
+PROBE_CODE = bytes.fromhex("b021 e6f4 f4")  # mov al, 0x21; out 0xf4, al; hlt
+PROBE_EXIT = 0x21 << 1 | 1  # what isa-debug-exit makes of it
+
+
+@dataclass(frozen=True, slots=True)
+class Acceleration:
+    """QEMU's `-accel` and `-cpu` values, and why they were chosen (for the announcement)."""
+
+    accel: str
+    cpu: str
+    why: str
+
+
+TCG = Acceleration("tcg,thread=multi", "max", "software emulation")
+KVM = Acceleration("kvm", "host", "KVM ran a probe guest")
+
+
+def choose_acceleration(device: Path = Path("/dev/kvm")) -> Acceleration:
+    """Return KVM if it executes a few instructions of a guest within two seconds, else TCG with the reason in `why`."""
+    if not device.exists():
+        return Acceleration(TCG.accel, TCG.cpu, f"software emulation: no {device}")
+    failure = _probe()
+    return KVM if failure is None else Acceleration(TCG.accel, TCG.cpu, f"software emulation: {failure}")
+
+
+def probe_firmware() -> bytes:
+    """Return a 64 KiB firmware whose first instructions (Intel SDM 3A, 10.1.4) end QEMU with PROBE_EXIT."""
+    return bytes(RESET_VECTOR) + PROBE_CODE + bytes(FIRMWARE_SIZE - RESET_VECTOR - len(PROBE_CODE))
+
+
+def _probe(accel: str = "kvm") -> str | None:
+    with tempfile.TemporaryDirectory(prefix="sdbox-accel-") as folder:
+        firmware = Path(folder, "probe.bin")
+        firmware.write_bytes(probe_firmware())
+        argv = ["qemu-system-x86_64", "-accel", accel, "-M", "pc", "-m", "16", "-nodefaults", "-display", "none"]
+        argv += ["-bios", str(firmware), "-device", "isa-debug-exit,iobase=0xf4,iosize=0x01", "-no-reboot"]
+        return _run_probe(tools_command(argv, binds=[Path(folder)]))
+
+
+def _run_probe(command: list[str]) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return f"KVM's probe guest did not run within {PROBE_SECONDS} s"
+    return None if done.returncode == PROBE_EXIT else "KVM's probe guest did not run"

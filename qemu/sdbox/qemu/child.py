@@ -1,0 +1,126 @@
+"""Child processes: output in a log file, dead when the owner dies, wholly gone when stopped.
+
+Each child leads its own process group, because bubblewrap stays as the parent of the program it runs: stopping means
+that the whole group is gone, not only its leader. The death signal follows the *thread* that started the child
+(PR_SET_PDEATHSIG, prctl(2)): start children from a thread that outlives them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sdbox.qemu.deadline import Overdue, wait_for
+
+LOG_TAIL = 2000
+
+
+class ChildFailed(RuntimeError):
+    """A program ended when it should be running; the text has the end of its log."""
+
+
+def in_namespace(netns: str | None, argv: Sequence[str]) -> list[str]:
+    """Return the command that runs `argv` in network namespace `netns` (by its /run/netns name; None: stay here)."""
+    return [*(["nsenter", f"--net=/run/netns/{netns}", "--"] if netns else []), *argv]
+
+
+class Child:
+    """One running program. `log` gets its standard output and error; `name` is used in messages."""
+
+    def __init__(  # noqa: PLR0913 - all after the log are rarely used keywords
+        self,
+        name: str,
+        argv: Sequence[str],
+        log: Path,
+        *,
+        netns: str | None = None,
+        pipes: bool = False,
+        pass_fds: Sequence[int] = (),
+        env: dict[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *in_namespace(netns, argv)]
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE if pipes else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if pipes else out,
+                stderr=out,
+                start_new_session=True,
+                pass_fds=pass_fds,
+                env=None if env is None else {**os.environ, **env},
+            )
+
+    @property
+    def pid(self) -> int:
+        """The leader's process id, which is also the group's."""
+        return self.process.pid
+
+    def alive(self) -> bool:
+        """Whether the program still runs."""
+        return self.process.poll() is None
+
+    def check(self) -> None:
+        """Raise ChildFailed with the end of the log if the program has ended."""
+        if not self.alive():
+            raise ChildFailed(f"{self.name} ended with {self.process.returncode}: {self.log_tail()}")
+
+    def log_tail(self) -> str:
+        """Return the last lines of the log."""
+        return self.log.read_bytes()[-LOG_TAIL:].decode(errors="replace").strip()
+
+    def wait(self, seconds: float) -> int:
+        """Return the exit code; Overdue if the program still runs after `seconds`."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise Overdue(f"waited {seconds:g} s for {self.name} to end") from error
+
+    def stop(self, seconds: float = 3.0) -> None:
+        """End the whole group: asked to first (SIGTERM), killed after `seconds`. Nothing of it is left on return."""
+        for number, limit in ((signal.SIGTERM, seconds), (signal.SIGKILL, 5.0)):
+            if self._signal(number) and self._ended(limit):
+                break
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def kill(self) -> None:
+        """End the whole group at once, as a power cut would."""
+        self._signal(signal.SIGKILL)
+        self._ended(5.0)
+
+    def _ended(self, seconds: float) -> bool:
+        try:
+            return wait_for(self._gone, f"{self.name} to end", seconds, interval=0.005)
+        except Overdue:
+            return False
+
+    def _gone(self) -> bool:
+        self.process.poll()  # reaps the leader
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    def _signal(self, number: signal.Signals) -> bool:
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            self.process.poll()
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
