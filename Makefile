@@ -28,7 +28,7 @@ check: setup  ## gates and unit tests only
 image: setup  ## the production image, into out/image
 	@$(BIN)/sdbox image build --output out/image
 
-lock: setup  ## requirements/*.lock anew from pyproject.toml
+lock: setup  ## requirements/*.lock from pyproject.toml
 	@scripts/lock
 
 clean:  ## remove what is made inside the repository; caches outside stay (sdbox doctor names them)
