@@ -6,7 +6,7 @@ ear        signs attestation results       PK, KEK, db, box-debug-db: UEFI Secur
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import fcntl
 import os
 import stat
@@ -21,8 +21,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from sdbox.host.places import state_folder
 
 GATEWAY_NAME = "gateway.sdbox.test"
-LIFETIME = datetime.timedelta(days=3650)
-CLOCK_SLACK = datetime.timedelta(days=1)
+LIFETIME = dt.timedelta(days=3650)
+CLOCK_SLACK = dt.timedelta(days=1)
 SECURE_BOOT_NAMES = ("PK", "KEK", "db", "box-debug-db")
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -132,7 +132,7 @@ def _ensure_key(path: Path, *, rsa_bits: int | None) -> PrivateKey:
 
 
 def _builder(title: str, issuer: str | x509.Name, key: PrivateKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
     builder = x509.CertificateBuilder(
         subject_name=_name(title), issuer_name=issuer if isinstance(issuer, x509.Name) else _name(issuer)
     )

@@ -1,4 +1,4 @@
-"""What an image build is asked for, and what it hands back. Everything that shapes the image is in here or in the source tree."""
+"""What an image build is asked for, and what it hands back."""
 
 from __future__ import annotations
 

@@ -1,0 +1,26 @@
+/* The initrd's one program, in three parts. Every failure ends in refuse(): a line on all consoles, then a reboot. */
+#ifndef SDBOX_INIT_H
+#define SDBOX_INIT_H
+
+#include <limits.h>
+#include <stddef.h>
+
+#define ROOT_HASH_DIGITS 64 /* SHA-256 in hex */
+
+struct parameters {
+    char root_hash[ROOT_HASH_DIGITS + 1];
+    char init[PATH_MAX];
+};
+
+/* init.c */
+_Noreturn void refuse(const char *code, const char *what);
+double uptime(void);
+
+/* modules.c: loads what `/modules.conf` lists for the devices that are present; called again while devices appear. */
+void load_always(void);
+void load_for_devices(void);
+
+/* verity.c: maps root over its hash tree and returns the path of the mapped device. */
+const char *open_verity(const char *root_hash, const char *data, const char *hashes);
+
+#endif
