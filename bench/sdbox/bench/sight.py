@@ -21,7 +21,7 @@ def classify(image: Image.Image) -> str | None:
     """Return the screen state, `desktop:PROJECT`, `blank` for an all-black screen, or None for anything else."""
     band = band_colour(image)
     state = state_of_pixel(band)
-    # The band runs over the whole width: a desktop with a toolbar of that colour must not pass for the box's own screen.
+    # The band runs over the whole width: a desktop with a toolbar of that colour must not pass for the box's screen.
     if state is not None and all(is_near(pixel(image, x, 4), band, TOLERANCE) for x in range(0, image.width, 16)):
         return state.value
     for bubble in BENCH_BUBBLES:

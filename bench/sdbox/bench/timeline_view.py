@@ -30,9 +30,9 @@ def svg(timeline: Timeline) -> str:
     total = max((mark.seconds for mark in marks), default=0.0) or 1.0
     scale = WIDTH / total
     height = TOP + ROW * len(marks) + 16
+    box = f"0 0 {LEFT + WIDTH + 90} {height}"
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDTH + 90} {height}" '
-        'font-family="sans-serif" font-size="13">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" font-family="sans-serif" font-size="13">',
         f'<rect width="100%" height="{height}" fill="#ffffff"/>',
         f'<text x="12" y="24" font-size="17" fill="#1c2430">From power-on to the wiped screen: {total:.1f} s</text>',
         *_legend(),
