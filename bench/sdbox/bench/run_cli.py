@@ -122,9 +122,7 @@ def finish(result: way.WayResult, *, as_json: bool) -> None:
     console.print(table(result.timeline))
     console.print(f"Pictures: {result.pictures}/*.png, {picture}", highlight=False)
     if as_json:
-        marks = [
-            {"name": mark.name, "seconds": mark.seconds, "source": mark.source} for mark in result.timeline.ordered()
-        ]
+        marks = [dataclasses.asdict(mark) for mark in result.timeline.ordered()]
         click.echo(json.dumps({"seen": result.seen, "peers_left": result.peers_left, "marks": marks}))
     if result.peers_left:
         raise Unexpected(f"{result.peers_left} tunnel peers are left at the gateway after the card was pulled")
