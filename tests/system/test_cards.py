@@ -1,0 +1,82 @@
+"""Cards in the reader of a booted box: PIN instead of finger, wrong finger, wrong PIN, what is on the card."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdbox.bench import way
+from sdbox.bench.lab import Lab
+from sdbox.bench.stand import Card
+from sdbox.bench.way import DEVELOPMENT_PIN
+
+from .conftest import Desk
+
+pytestmark = [pytest.mark.system, pytest.mark.root]
+
+
+def test_piv_card_with_pin_goes_the_whole_way(desk: Desk, lab: Lab) -> None:
+    with desk(Card("piv")) as hands:
+        result = way.go(hands, lab)
+    assert result.seen == ("insert-card", "desktop:atlas", "desktop:boreal", "insert-card")
+    assert result.peers_left == 0
+
+
+def test_wrong_finger_spends_one_try_and_can_be_repeated(desk: Desk, lab: Lab) -> None:
+    with desk(Card("sc-hsm-bio")) as hands:
+        hands.wait_ready()
+        since = hands.card.mark()
+        hands.insert(["finger"])
+        assert hands.finger("stranger", ["refused"]) == "refused"
+        assert hands.last_code() == "card-finger"
+        hands.keep(hands.machine.screenshot(), "wrong-finger")
+        assert [text for text, _ in hands.card.events(since) if text.startswith("verify ")] == ["verify tries=2"]
+        hands.machine.press("ret")
+        hands.see(["finger"])
+        assert hands.finger("good") == "pick"
+        hands.remove()
+    assert lab.peers() == 0
+
+
+def test_wrong_pin_spends_one_try(desk: Desk, lab: Lab) -> None:
+    with desk(Card("piv")) as hands:
+        hands.wait_ready()
+        since = hands.card.mark()
+        hands.insert(["pin"])
+        assert hands.pin("999999", ["refused"]) == "refused"
+        assert hands.last_code() == "card-pin"
+        hands.keep(hands.machine.screenshot(), "wrong-pin")
+        assert len([text for text, _ in hands.card.events(since) if text.startswith("verify ")]) == 1
+        hands.machine.press("ret")
+        hands.see(["pin"])
+        assert hands.pin(DEVELOPMENT_PIN) == "pick"
+        hands.remove()
+    assert lab.peers() == 0
+
+
+def test_expired_certificate_opens_nothing_and_costs_the_others_nothing(desk: Desk, lab: Lab) -> None:
+    with desk(Card("sc-hsm-bio", ("atlas", "boreal"), ("--expired", "atlas"))) as hands:
+        hands.wait_ready()
+        hands.insert(["finger"])
+        assert hands.finger() == "pick"
+        hands.keep(hands.machine.screenshot(), "expired")
+        assert hands.last_code() == "certificate-expired"
+        hands.machine.press("1")
+        assert hands.pick("boreal") == "desktop:boreal"
+        hands.remove()
+    assert "grant" in [mark.name for mark in hands.timeline.marks]
+    assert len([mark for mark in hands.timeline.marks if mark.name == "picked"]) == 1
+    assert lab.peers() == 0
+
+
+def test_project_without_a_bubble_is_refused(desk: Desk, lab: Lab) -> None:
+    with desk(Card("sc-hsm-bio", ("cassini",))) as hands:
+        hands.wait_ready()
+        hands.insert(["finger"])
+        hands.finger("good", ["pick"])
+        assert hands.last_code() == "project-no-bubble"
+        hands.keep(hands.machine.screenshot(), "no-bubble")
+        hands.machine.press("1")
+        hands.machine.press("ret")
+        hands.remove()
+    assert "picked" not in [mark.name for mark in hands.timeline.marks]
+    assert lab.peers() == 0
