@@ -19,11 +19,11 @@ class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     """Base of all frames."""
 
 
-class AskStatus(Frame):
+class AskStatus(Frame, frozen=True):
     """Agent -> worker: how is the holder verified, and how many tries are left? Costs none."""
 
 
-class AskLogin(Frame):
+class AskLogin(Frame, frozen=True):
     """Agent -> worker: verify the holder, once. `pin` is None where the card has a sensor."""
 
     pin: bytearray | None
@@ -33,7 +33,7 @@ class AskLogin(Frame):
         return "AskLogin()"
 
 
-class AskSign(Frame):
+class AskSign(Frame, frozen=True):
     """Agent -> worker: sign `content` with the first of `schemes` (TLS SignatureScheme) that fits the key."""
 
     key_id: bytes
@@ -41,11 +41,11 @@ class AskSign(Frame):
     schemes: tuple[int, ...]
 
 
-class AskClose(Frame):
+class AskClose(Frame, frozen=True):
     """Agent -> worker: end the card session with a card reset, then end."""
 
 
-class TellStatus(Frame):
+class TellStatus(Frame, frozen=True):
     """Worker -> agent: see `values.LoginStatus`."""
 
     method: LoginMethod
@@ -54,7 +54,7 @@ class TellStatus(Frame):
     blocked: bool
 
 
-class TellContainer(Frame):
+class TellContainer(Frame, frozen=True):
     """One entry of `TellIdentity`: see `protocol.values.Container`."""
 
     key_id: bytes
@@ -63,25 +63,25 @@ class TellContainer(Frame):
     project: str | None
 
 
-class TellIdentity(Frame):
+class TellIdentity(Frame, frozen=True):
     """Worker -> agent: the holder is verified; this is the card."""
 
     serial: str
     containers: tuple[TellContainer, ...]
 
 
-class TellSignature(Frame):
+class TellSignature(Frame, frozen=True):
     """Worker -> agent: the scheme used and the signature as TLS wants it (RFC 8446, section 4.4.3)."""
 
     scheme: int
     signature: bytes
 
 
-class TellClosed(Frame):
+class TellClosed(Frame, frozen=True):
     """Worker -> agent: the card has been reset."""
 
 
-class TellRefused(Frame):
+class TellRefused(Frame, frozen=True):
     """Worker -> agent: no, with a code of `protocol.reasons`."""
 
     code: str
@@ -93,8 +93,8 @@ Ask = AskStatus | AskLogin | AskSign | AskClose
 Tell = TellStatus | TellIdentity | TellSignature | TellClosed | TellRefused
 
 _encoder: Final = msgspec.msgpack.Encoder()
-ask_decoder: Final = msgspec.msgpack.Decoder(Ask)
-tell_decoder: Final = msgspec.msgpack.Decoder(Tell)
+ask_decoder: Final[msgspec.msgpack.Decoder[Ask]] = msgspec.msgpack.Decoder(Ask)
+tell_decoder: Final[msgspec.msgpack.Decoder[Tell]] = msgspec.msgpack.Decoder(Tell)
 
 
 class FrameError(Exception):

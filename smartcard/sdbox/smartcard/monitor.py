@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, Self
 
 from sdbox.smartcard.pcsc import PcscError, ReaderStates, ReaderWatch
@@ -58,14 +58,12 @@ class CardMonitor:
         self.stop()
 
     def _run(self) -> None:
-        seen: Mapping[str, object] = {}
         while not self._stopping.is_set():
             try:
                 self._follow()
             except PcscError as error:
                 log.info("card monitor: %s; trying again", error)
             self._stopping.wait(RETRY_SECONDS)
-        del seen
 
     def _follow(self) -> None:
         """Report changes until stopped; on PcscError every card has been reported as removed."""

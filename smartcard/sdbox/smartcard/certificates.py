@@ -1,0 +1,91 @@
+"""What a container's certificate says: which project it is for, and how its key signs for TLS 1.3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+
+from sdbox.protocol.values import PROJECT_URI
+
+NAME_LIMIT: Final = 255
+RSA_MIN_BITS: Final = 2048
+PSS_SHA256: Final = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+
+
+class Scheme(IntEnum):
+    """TLS signature schemes that cards are asked for (RFC 8446, section 4.2.3)."""
+
+    ECDSA_SECP256R1_SHA256 = 0x0403
+    ECDSA_SECP384R1_SHA384 = 0x0503
+    RSA_PSS_RSAE_SHA256 = 0x0804
+
+
+HASHES: Final[dict[Scheme, hashes.HashAlgorithm]] = {
+    Scheme.ECDSA_SECP256R1_SHA256: hashes.SHA256(),
+    Scheme.ECDSA_SECP384R1_SHA384: hashes.SHA384(),
+    Scheme.RSA_PSS_RSAE_SHA256: hashes.SHA256(),
+}
+
+
+def project_of(certificate: bytes) -> str | None:
+    """Return the project that a certificate (DER) names in its SAN; None if it names none, several, or is malformed."""
+    try:
+        parsed = x509.load_der_x509_certificate(certificate)
+        names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return None
+    projects = [uri.removeprefix(PROJECT_URI) for uri in uris if uri.startswith(PROJECT_URI)]
+    if len(projects) != 1 or not 0 < len(projects[0].encode()) <= NAME_LIMIT:
+        return None
+    return projects[0]
+
+
+def public_key_of(certificate: bytes) -> PublicKey | None:
+    """Return the certificate's key; None if it is of no kind we use."""
+    try:
+        key = x509.load_der_x509_certificate(certificate).public_key()
+    except ValueError:
+        return None
+    return key if isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) else None
+
+
+def choose_scheme(key: PublicKey, offered: Sequence[int]) -> Scheme | None:
+    """Return the first of `offered` that fits `key`."""
+    fitting = _scheme_of(key)
+    return fitting if fitting is not None and fitting in offered else None
+
+
+def _scheme_of(key: PublicKey) -> Scheme | None:
+    if isinstance(key, rsa.RSAPublicKey):
+        return Scheme.RSA_PSS_RSAE_SHA256 if key.key_size >= RSA_MIN_BITS else None
+    if isinstance(key.curve, ec.SECP256R1):
+        return Scheme.ECDSA_SECP256R1_SHA256
+    return Scheme.ECDSA_SECP384R1_SHA384 if isinstance(key.curve, ec.SECP384R1) else None
+
+
+def digest_of(scheme: Scheme, content: bytes) -> bytes:
+    """Return the digest that the card signs."""
+    digest = hashes.Hash(HASHES[scheme])
+    digest.update(content)
+    return digest.finalize()
+
+
+def is_signed_by(key: PublicKey, scheme: Scheme, content: bytes, signature: bytes) -> bool:
+    """Whether `signature` (ECDSA: DER) of `content` verifies with `key`."""
+    try:
+        if isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, content, PSS_SHA256, hashes.SHA256())
+        else:
+            key.verify(signature, content, ec.ECDSA(HASHES[scheme]))
+    except InvalidSignature:
+        return False
+    return True

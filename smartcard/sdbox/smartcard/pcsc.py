@@ -1,0 +1,131 @@
+"""PC/SC, by pyscard: the only file that imports it. Watching readers, asking a retry counter, resetting a card.
+
+pyscard's low level is used, as its card monitor hides exceptions (pyscard #167). It carries no types: everything that
+leaves this file is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from smartcard import scard  # type: ignore[attr-defined]  # mypy takes our folder of the same name for it
+
+PNP_READER: Final = "\\\\?PnP?\\Notification"  # pseudo reader: changes when a reader comes or goes
+WAIT_MS: Final = 60_000
+COUNTER_SHIFT: Final = 16  # pcsc-lite counts insertions and removals in the upper half of an event state
+GONE: Final = (scard.SCARD_E_NO_READERS_AVAILABLE, scard.SCARD_E_UNKNOWN_READER, scard.SCARD_E_READER_UNAVAILABLE)
+
+
+class PcscError(Exception):
+    """A PC/SC call failed: the service is down, the reader or the card is gone."""
+
+    def __init__(self, call: str, code: int) -> None:
+        super().__init__(f"{call}: {str(scard.SCardGetErrorMessage(code)).strip()}")
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class CardSeen:
+    """A card in a reader. `count` tells two insertions of the same card apart."""
+
+    atr: bytes
+    count: int
+
+
+ReaderStates = Mapping[str, CardSeen]
+"""Readers that hold a card."""
+
+
+def _check(call: str, code: int) -> None:
+    if code != scard.SCARD_S_SUCCESS:
+        raise PcscError(call, code)
+
+
+def _establish() -> Any:  # noqa: ANN401 - an opaque handle of pyscard
+    code, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_SYSTEM)
+    _check("SCardEstablishContext", code)
+    return context
+
+
+class ReaderWatch:
+    """A PC/SC context that waits for changes at any reader. `cancel()` may be called from another thread."""
+
+    def __init__(self) -> None:
+        self._context = _establish()
+        self._states: list[tuple[str, int]] = [(PNP_READER, scard.SCARD_STATE_UNAWARE)]
+        self._first = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        scard.SCardReleaseContext(self._context)
+
+    def cancel(self) -> None:
+        """Wake `next_states`."""
+        scard.SCardCancel(self._context)
+
+    def next_states(self) -> ReaderStates:
+        """Wait for a change (the first call: report at once) and return the readers that hold a card."""
+        if not self._first:
+            self._wait(WAIT_MS)
+        self._first = False
+        return self._look()
+
+    def _look(self) -> ReaderStates:
+        known = dict(self._states)
+        self._states = [(name, known.get(name, scard.SCARD_STATE_UNAWARE)) for name in (PNP_READER, *self._readers())]
+        found = self._wait(0)
+        return {name: seen for name, seen in found.items() if seen is not None}
+
+    def _readers(self) -> list[str]:
+        code, names = scard.SCardListReaders(self._context, [])
+        if code in GONE:
+            return []
+        _check("SCardListReaders", code)
+        return sorted(names)
+
+    def _wait(self, milliseconds: int) -> dict[str, CardSeen | None]:
+        code, changes = scard.SCardGetStatusChange(self._context, milliseconds, self._states)
+        if code in (*GONE, scard.SCARD_E_CANCELLED):
+            return {}
+        if code != scard.SCARD_E_TIMEOUT:
+            _check("SCardGetStatusChange", code)
+        self._states = [(name, state & ~scard.SCARD_STATE_CHANGED) for name, state, _ in changes]
+        return {name: _seen(state, bytes(atr)) for name, state, atr in changes if name != PNP_READER}
+
+
+def _seen(state: int, atr: bytes) -> CardSeen | None:
+    return CardSeen(atr, state >> COUNTER_SHIFT) if state & scard.SCARD_STATE_PRESENT else None
+
+
+@contextmanager
+def _connection(reader: str) -> Iterator[tuple[Any, int]]:
+    """Share the card in `reader`; whoever uses it says how it ends."""
+    context = _establish()
+    try:
+        protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
+        code, card, protocol = scard.SCardConnect(context, reader, scard.SCARD_SHARE_SHARED, protocols)
+        _check("SCardConnect", code)
+        yield card, protocol
+    finally:
+        scard.SCardReleaseContext(context)
+
+
+def reset_card(reader: str) -> None:
+    """Reset the card in `reader`: whoever was logged in to it no longer is. PcscError if somebody holds it."""
+    with _connection(reader) as (card, _):
+        _check("SCardDisconnect", scard.SCardDisconnect(card, scard.SCARD_RESET_CARD))
+
+
+def ask_card(reader: str, command: bytes) -> bytes:
+    """Send one command APDU to the card in `reader`, leaving the card's state as it is; return the response."""
+    with _connection(reader) as (card, protocol):
+        pci = scard.SCARD_PCI_T1 if protocol == scard.SCARD_PROTOCOL_T1 else scard.SCARD_PCI_T0
+        code, response = scard.SCardTransmit(card, pci, list(command))
+        _check("SCardTransmit", code)
+        scard.SCardDisconnect(card, scard.SCARD_LEAVE_CARD)
+        return bytes(value & 0xFF for value in response)

@@ -1,0 +1,179 @@
+"""Cards through a PKCS#11 module, by python-pkcs11: the only file that imports it. Runs in the card worker only.
+
+Rules that the module's behaviour forces on us:
+- one thread: python-pkcs11 initialises without locking;
+- a login is tried once per user action (S7); OpenSC answers CKR_PIN_INCORRECT to a wrong finger, to nobody touching
+  the sensor and to a blocked card alike, so the card's counter before and after tells what happened;
+- after C_Logout a SmartCard-HSM stays open (OpenSC 0.24 and later): every session begins and ends with a card reset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pkcs11
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from pkcs11.constants import Attribute, ObjectClass, TokenFlag
+from pkcs11.exceptions import PinIncorrect, PinInvalid, PinLenRange, PinLocked, PKCS11Error
+from pkcs11.mechanisms import MGF, Mechanism
+from pkcs11.types import PROTECTED_AUTH
+
+from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.protocol.values import CardIdentity, Container
+from sdbox.smartcard.certificates import Scheme, choose_scheme, digest_of, is_signed_by, project_of, public_key_of
+from sdbox.smartcard.pcsc import PcscError, ask_card, reset_card
+from sdbox.smartcard.values import LoginMethod, LoginRefused, LoginStatus
+from sdbox.smartcard.variants import Variant, module_path
+
+DESCRIPTION_BYTES: Final = 64  # CK_SLOT_INFO.slotDescription holds no more of a reader's name
+TRIES_LEFT: Final = 0x63C0
+BLOCKED: Final = 0x6983
+PSS_SHA256: Final = (Mechanism.SHA256, MGF.SHA256, 32)
+
+
+class _Pin:
+    """A PIN as python-pkcs11 wants it (something to encode), without a copy that could not be wiped."""
+
+    def __init__(self, buffer: bytearray) -> None:
+        self._buffer = buffer
+
+    def encode(self, _encoding: str) -> bytearray:
+        return self._buffer
+
+
+@contextmanager
+def _translated(doing: str) -> Iterator[None]:
+    """Turn the errors of PKCS#11 and PC/SC into refusals that tell the user to insert the card again."""
+    try:
+        yield
+    except (PKCS11Error, PcscError) as error:
+        raise Refusal(Reason.CARD_FAILED, f"{doing}: {type(error).__name__} {error}".rstrip()) from error
+
+
+class CardSession:
+    """One card from reset to reset. Every method raises Refusal."""
+
+    def __init__(self, variant: Variant, reader: str) -> None:
+        self._variant = variant
+        self._reader = reader
+        self._session: pkcs11.Session | None = None
+        self._identity: CardIdentity | None = None
+        self._keys: dict[bytes, Any] = {}
+        with _translated("open"):
+            if reader:
+                reset_card(reader)  # nobody's earlier login is ours
+            self._library = pkcs11.lib(module_path(variant))
+            self._slot = self._find_slot()
+            self._serial = self._slot.get_token().serial
+
+    def status(self) -> LoginStatus:
+        """Return the retry counter; costs no try."""
+        with _translated("status"):
+            flags, tries = self._token().flags, self._tries()
+        blocked = tries == 0 or bool(flags & TokenFlag.USER_PIN_LOCKED)
+        final_try = tries == 1 or bool(flags & TokenFlag.USER_PIN_FINAL_TRY)
+        return LoginStatus(self._variant.login.method, 0 if blocked else tries, final_try and not blocked, blocked)
+
+    def login(self, pin: bytearray | None) -> CardIdentity:
+        """Verify the holder, once, and read the containers. Never called again by itself."""
+        method = self._variant.login.method
+        if self._session is not None or (pin is None) != (method is LoginMethod.FINGER):
+            raise Refusal(Reason.INTERNAL, "a login that the card's state or variant does not allow")
+        before = self.status()
+        if before.blocked:
+            raise LoginRefused(Reason.CARD_BLOCKED, 0)
+        with _translated("login"):
+            try:
+                self._session = self._token().open(user_pin=PROTECTED_AUTH if pin is None else _Pin(pin))
+            except (PinIncorrect, PinInvalid, PinLenRange, PinLocked) as error:
+                raise self._why_refused(before) from error
+            self._identity = self._read_containers(self._session)
+        return self._identity
+
+    def sign(self, key_id: bytes, content: bytes, schemes: Sequence[int]) -> tuple[Scheme, bytes]:
+        """Sign with the first scheme that fits the container's key; the signature is checked before it leaves."""
+        container = next((c for c in self._identity.containers if c.key_id == key_id), None) if self._identity else None
+        key = None if container is None else public_key_of(container.certificate)
+        scheme = None if key is None else choose_scheme(key, schemes)
+        if key is None or scheme is None:
+            raise Refusal(Reason.CARD_PROOF, "no such key, or no signature scheme that fits it")
+        with _translated("sign"):
+            self._token()
+            signature = _sign_digest(self._keys[key_id], scheme, digest_of(scheme, content))
+        if not is_signed_by(key, scheme, content, signature):
+            raise Refusal(Reason.CARD_FAILED, "the signature is not by the key of the certificate")
+        return scheme, signature
+
+    def close(self) -> None:
+        """End the session and reset the card."""
+        with _translated("close"):
+            # OpenSC holds a PC/SC transaction since login (lock_login) and disconnects with a reset
+            # (disconnect_action). Sessions are not closed one by one: C_Logout would end the transaction before.
+            self._library.finalize()
+            if self._reader:
+                reset_card(self._reader)  # whatever the module did
+
+    def _find_slot(self) -> pkcs11.Slot:
+        """Return the slot of our reader, by its name and never by position; of SoftHSM's token, by its label."""
+        wanted = self._variant.module.token
+        name = self._reader.encode()[:DESCRIPTION_BYTES].decode(errors="replace").rstrip()
+
+        def is_ours(slot: pkcs11.Slot) -> bool:
+            return slot.slot_description == name if wanted is None else slot.get_token().label == wanted
+
+        slots = [slot for slot in self._library.get_slots(token_present=True) if is_ours(slot)]
+        usable = [slot for slot in slots if slot.get_token().flags & TokenFlag.LOGIN_REQUIRED]
+        if not usable or len({slot.get_token().serial for slot in usable}) != 1:
+            raise Refusal(Reason.CARD_FAILED, f"{len(usable)} usable slots of {len(slots)} for the reader")
+        return usable[0]
+
+    def _token(self) -> pkcs11.Token:
+        """Return the token with its flags as they are now; Refusal if it is not the card of before."""
+        token = self._slot.get_token()
+        if token.serial != self._serial:
+            raise Refusal(Reason.CARD_FAILED, "another card is in the reader")
+        return token
+
+    def _tries(self) -> int | None:
+        """Ask the card for its retry counter (VERIFY without data, ISO 7816-4, 11.6.6); None if it does not say."""
+        command = self._variant.login.counter
+        if command is None:
+            return None
+        answer = int.from_bytes(ask_card(self._reader, bytes.fromhex(command)), "big")
+        if answer == BLOCKED:
+            return 0
+        return answer & 0x0F if answer & 0xFFF0 == TRIES_LEFT else None
+
+    def _why_refused(self, before: LoginStatus) -> LoginRefused:
+        after = self.status()
+        if after.blocked:
+            return LoginRefused(Reason.CARD_BLOCKED, 0)
+        if before.method is LoginMethod.PIN:
+            return LoginRefused(Reason.CARD_PIN, after.tries)
+        untouched = after == before
+        return LoginRefused(Reason.CARD_TIMEOUT if untouched else Reason.CARD_FINGER, after.tries)
+
+    def _read_containers(self, session: pkcs11.Session) -> CardIdentity:
+        """Match certificates and private keys by CKA_ID."""
+        keys = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY}))
+        self._keys = {bytes(key[Attribute.ID]): key for key in keys}
+        certificates = list(session.get_objects({Attribute.CLASS: ObjectClass.CERTIFICATE}))
+        containers = tuple(_container(item) for item in certificates if bytes(item[Attribute.ID]) in self._keys)
+        return CardIdentity(self._serial.decode("ascii", "replace").strip(), self._variant.name, containers)
+
+
+def _container(certificate: Any) -> Container:  # noqa: ANN401 - attribute access of python-pkcs11 is untyped
+    value = bytes(certificate[Attribute.VALUE])
+    return Container(bytes(certificate[Attribute.ID]), str(certificate[Attribute.LABEL]), value, project_of(value))
+
+
+def _sign_digest(key: Any, scheme: Scheme, digest: bytes) -> bytes:  # noqa: ANN401 - see _container
+    """Return the signature as TLS wants it: PKCS#11 gives ECDSA as r and s side by side, TLS wants DER."""
+    sign: Callable[..., bytes] = key.sign
+    if scheme is Scheme.RSA_PSS_RSAE_SHA256:
+        return sign(digest, mechanism=Mechanism.RSA_PKCS_PSS, mechanism_param=PSS_SHA256)
+    raw = sign(digest, mechanism=Mechanism.ECDSA)
+    half = len(raw) // 2
+    return encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))

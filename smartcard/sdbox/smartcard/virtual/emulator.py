@@ -1,0 +1,124 @@
+"""An emulated card, its wire and its command lines: what `sdbox card emulate` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Protocol
+
+from sdbox.smartcard.virtual.apdu import VirtualCard
+from sdbox.smartcard.virtual.faults import Blockable, Fault, with_fault
+from sdbox.smartcard.virtual.personalise import Issuer, Project, card_serial, fill_containers
+from sdbox.smartcard.virtual.piv import PivCard
+from sdbox.smartcard.virtual.schsm import ScHsmCard
+from sdbox.smartcard.virtual.sensor import Report, Sensor
+from sdbox.smartcard.virtual.vpcd import VpcdWire
+from sdbox.smartcard.virtual.vscard import VscardWire
+
+DEVELOPMENT_PIN: Final = b"123456"  # of emulated cards only
+OFF: Final = "off"
+
+
+class Wire(Protocol):
+    """A reader's slot."""
+
+    def insert(self, card: VirtualCard) -> None: ...
+    def remove(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class WireKind(StrEnum):
+    """The two wires."""
+
+    VPCD = "vpcd"
+    VSCARD = "vscard"
+
+
+@dataclass(frozen=True, slots=True)
+class CardPlan:
+    """A card to be made. `pin` is only used by variants that have one."""
+
+    variant: str
+    projects: Sequence[Project]
+    issuer: Issuer
+    pin: bytes = DEVELOPMENT_PIN
+    touch_seconds: float = 10.0
+    fault: Fault | None = None
+
+    def __repr__(self) -> str:
+        """Leave the PIN out (S8)."""
+        return f"CardPlan({self.variant!r})"
+
+
+def open_wire(kind: WireKind, address: str) -> Wire:
+    """Open the wire at `address`: vpcd `127.0.0.1:PORT`, vscard the chardev's socket. ValueError for a bad address."""
+    if kind is WireKind.VSCARD:
+        return VscardWire(address)
+    host, _, port = address.rpartition(":")
+    if host not in ("127.0.0.1", "localhost") or not port.isdigit():
+        raise ValueError("the address of a vpcd wire is 127.0.0.1:PORT")
+    return VpcdWire("127.0.0.1", int(port))
+
+
+def make_card(plan: CardPlan, report: Report) -> tuple[VirtualCard, Sensor]:
+    """Make the card; ValueError if its kind is not emulated. The sensor of a card without one does nothing."""
+    containers = fill_containers(plan.projects, plan.issuer)
+    serial = card_serial(plan.variant, plan.projects)
+    sensor = Sensor(report, plan.touch_seconds)
+    card: Blockable
+    if plan.variant == "sc-hsm-bio":
+        card = ScHsmCard(serial, containers, sensor, report)
+    elif plan.variant == "piv":
+        card = PivCard(serial, containers, plan.pin, report)
+    else:
+        raise ValueError(f"no emulator for variant {plan.variant!r}")
+    return with_fault(card, plan.fault), sensor
+
+
+class Emulator:
+    """Obeys command lines and reports events, one per line. It never writes a PIN."""
+
+    def __init__(self, wire: Wire, card: VirtualCard, sensor: Sensor, report: Report) -> None:
+        self._wire = wire
+        self._card = card
+        self._sensor = sensor
+        self._report = report
+        self._inside = False
+
+    def run(self, lines: Iterable[str]) -> None:
+        """Obey until `quit` or the end of input; the card is then pulled."""
+        self._report("ready")
+        try:
+            for line in lines:
+                word, _, argument = line.strip().partition(" ")
+                if word == "quit":
+                    return
+                self._obey(word, argument)
+        finally:
+            self._remove()
+
+    def _obey(self, word: str, argument: str) -> None:
+        if word == "insert":
+            self._insert()
+        elif word == "remove":
+            self._remove()
+        elif word == "touch" and argument:
+            if not self._sensor.touch(argument):
+                self._report("sensor off")
+        elif word == "auto" and argument:
+            self._sensor.rest(None if argument == OFF else argument)
+        elif word:
+            self._report("unknown command")
+
+    def _insert(self) -> None:
+        if not self._inside:
+            self._wire.insert(self._card)
+            self._inside = True
+            self._report("card in")
+
+    def _remove(self) -> None:
+        if self._inside:
+            self._wire.remove()
+            self._inside = False
+            self._report("card out")

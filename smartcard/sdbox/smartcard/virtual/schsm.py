@@ -1,0 +1,180 @@
+"""A SmartCard-HSM with a fingerprint sensor on the card: the commands that OpenSC's sc-hsm driver sends (0.23, 0.26).
+
+Emulated is the plain type (its ATR decides): login is VERIFY 81, and the mere presence of reference 85 makes OpenSC
+announce CKF_PROTECTED_AUTHENTICATION_PATH. Left out: key generation, SO-PIN, device authentication, secure messaging.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+from sdbox.smartcard.virtual.apdu import TRIES_LEFT, Command, Status, parse_command, word
+from sdbox.smartcard.virtual.personalise import FilledContainer
+from sdbox.smartcard.virtual.sensor import Capture, Report, Sensor
+from sdbox.smartcard.virtual.tlv import tlv
+
+ATR: Final = bytes.fromhex("3BFE1800008131FE45803181544853434D31738021408107FA")  # SmartCard-HSM, contact, T=1
+AID: Final = bytes.fromhex("E82B0601040181C31F0201")
+PROPRIETARY: Final = bytes.fromhex("0000FF0305")  # no options, platform, version 3.5
+USER_PIN, SO_PIN, FINGER = 0x81, 0x88, 0x85
+MAX_TRIES: Final = 3
+ECDSA: Final = {0x70: ec.ECDSA(utils.Prehashed(hashes.SHA256())), 0x73: ec.ECDSA(hashes.SHA256())}
+CVC_ECDSA_SHA256: Final = bytes.fromhex("04007F00070202020203")
+DIGEST_SIZE: Final = 32
+
+Handler = Callable[[Command], bytes]
+
+
+class ScHsmCard:
+    """The card. Its files, keys and retry counter stay when the power goes; selection and login do not."""
+
+    atr: bytes = ATR
+
+    def __init__(self, serial: str, containers: Sequence[FilledContainer], sensor: Sensor, report: Report) -> None:
+        self.sensor = sensor
+        self.tries = MAX_TRIES
+        self._report = report
+        self._pin = secrets.token_bytes(8)  # shares the counter with the finger; nobody knows it
+        self._keys: dict[int, ec.EllipticCurvePrivateKey] = {}
+        self._files = {0x2F02: _device_certificate(f"SDB{serial}"), 0x2F03: _token_information(f"SDB{serial}")}
+        for index, container in enumerate(containers, 1):
+            self._put(index, container)
+        self._handlers: dict[int, Handler] = {
+            0xA4: self._select_file,
+            0xB1: self._read,
+            0x58: self._enumerate,
+            0x20: self._verify,
+            0x68: self._sign,
+        }
+        self.power()
+
+    def power(self) -> None:
+        self._selected = False
+        self._user_ok = False
+        self._file: bytes | None = None
+
+    def pulled(self) -> None:
+        self.sensor.cancel()
+
+    def block(self) -> None:
+        """Bring the counter to zero, as three wrong fingers would."""
+        self.tries = 0
+
+    def process(self, apdu: bytes) -> bytes:
+        try:
+            command = parse_command(apdu)
+        except ValueError:
+            return word(Status.WRONG_LENGTH)
+        if command.cla not in (0x00, 0x80):
+            return word(Status.NO_CLASS)  # also FF CA: an answer would mean "contactless" to OpenSC
+        if command.ins == 0xA4 and command.p1 == 0x04:
+            return self._select_applet(command)
+        handler = self._handlers.get(command.ins)
+        return handler(command) if handler and self._selected else word(Status.NO_INSTRUCTION)
+
+    def _put(self, index: int, container: FilledContainer) -> None:
+        if not isinstance(container.key, ec.EllipticCurvePrivateKey):
+            raise TypeError("this emulated card holds P-256 keys only")
+        self._keys[index] = container.key
+        self._files[0xC400 + index] = _key_description(container.project, bytes([index]))
+        self._files[0xCE00 + index] = container.certificate
+
+    def _select_applet(self, command: Command) -> bytes:
+        self.power()  # selecting anew ends the login: what OpenSC before 0.24 did at C_Logout
+        if command.data != AID:
+            return word(Status.NOT_FOUND)
+        self._selected = True
+        control = tlv(0x6F, tlv(0x82, b"\x78"), tlv(0x84, AID), tlv(0x85, PROPRIETARY))
+        return (control if command.length else b"") + word(Status.OK)
+
+    def _select_file(self, command: Command) -> bytes:
+        self._file = self._files.get(int.from_bytes(command.data, "big"))
+        if self._file is None:
+            return word(Status.NOT_FOUND)
+        control = tlv(0x62, tlv(0x80, word(len(self._file))), tlv(0x82, b"\x01"), tlv(0x83, command.data))
+        return (control if command.length else b"") + word(Status.OK)
+
+    def _read(self, command: Command) -> bytes:
+        """READ BINARY, odd INS: data object 54 is the offset. OpenSC reads on until 6282."""
+        if self._file is None or command.data[:2] != b"\x54\x02":
+            return word(Status.NO_EF)
+        offset = int.from_bytes(command.data[2:4], "big")
+        part = self._file[offset : offset + (command.length or 0)]
+        return part + word(Status.OK if len(part) == command.length else Status.END_REACHED)
+
+    def _enumerate(self, _command: Command) -> bytes:
+        files = [0xCC00, *(prefix + index for index in self._keys for prefix in (0xCC00, 0xC400, 0xCE00))]
+        return b"".join(word(file) for file in files) + word(Status.OK)
+
+    def _verify(self, command: Command) -> bytes:
+        """Reference 81 without Lc and Le asks for the counter; with Le only, the sensor decides; with data, the PIN."""
+        if command.p2 == SO_PIN:
+            return word(TRIES_LEFT | 15)
+        if command.p2 == FINGER:
+            return self._counter()
+        if command.p2 != USER_PIN:
+            return word(Status.NO_REFERENCE)
+        if command.data:
+            return self._count(match=secrets.compare_digest(command.data, self._pin))
+        return self._counter() if command.length is None else self._finger()
+
+    def _counter(self) -> bytes:
+        if self._user_ok:
+            return word(Status.OK)
+        return word(TRIES_LEFT | self.tries if self.tries else Status.BLOCKED)
+
+    def _finger(self) -> bytes:
+        if not self.tries:
+            return word(Status.BLOCKED)
+        capture = self.sensor.capture()
+        if capture is Capture.TIMEOUT:
+            return word(Status.NO_TOUCH)  # no try lost
+        return self._count(match=capture is Capture.MATCH)
+
+    def _count(self, *, match: bool) -> bytes:
+        if self.tries:
+            self._user_ok = match
+            self.tries = MAX_TRIES if match else self.tries - 1
+        self._report(f"verify tries={self.tries}")
+        return self._counter()
+
+    def _sign(self, command: Command) -> bytes:
+        """80 68 key algorithm: 70 signs a digest, 73 hashes as well. The answer is DER."""
+        if not self._user_ok:
+            return word(Status.NOT_ALLOWED)
+        key, algorithm = self._keys.get(command.p1), ECDSA.get(command.p2)
+        if key is None or algorithm is None:
+            return word(Status.WRONG_PARAMETERS)
+        if command.p2 == 0x70 and len(command.data) != DIGEST_SIZE:
+            return word(Status.WRONG_LENGTH)
+        self._report("sign")
+        return key.sign(command.data, algorithm) + word(Status.OK)
+
+
+def _device_certificate(serial: str) -> bytes:
+    """EF.C_DevAut, a card-verifiable certificate: OpenSC takes the holder less its last 5 characters as the serial."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    point = key.public_key().public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    public = tlv(0x7F49, tlv(0x06, CVC_ECDSA_SHA256), tlv(0x86, point))
+    holder = tlv(0x5F20, serial.encode() + b"00001")
+    body = tlv(0x7F4E, tlv(0x5F29, b"\x00"), tlv(0x42, b"DESDBOXCA00001"), public, holder)
+    r, s = utils.decode_dss_signature(key.sign(body, ECDSA[0x73]))
+    return tlv(0x7F21, body, tlv(0x5F37, r.to_bytes(32, "big") + s.to_bytes(32, "big")))
+
+
+def _token_information(serial: str) -> bytes:
+    """EF.TokenInfo (ISO 7816-15, clause 8.10)."""
+    return tlv(0x30, tlv(0x02, b"\x01"), tlv(0x0C, b"SD-Box"), tlv(0x80, serial.encode()), tlv(0x03, b"\x04\x30"))
+
+
+def _key_description(label: str, identifier: bytes) -> bytes:
+    """EF.PrKD (ISO 7816-15, clause 8.4): a 256-bit EC key, usage sign."""
+    common = tlv(0x30, tlv(0x0C, label.encode()))
+    key = tlv(0x30, tlv(0x04, identifier), tlv(0x03, b"\x05\x20"))
+    size = tlv(0xA1, tlv(0x30, tlv(0x30, tlv(0x04, b"")), tlv(0x02, b"\x01\x00")))
+    return tlv(0xA0, common, key, size)
