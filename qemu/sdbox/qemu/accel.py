@@ -46,7 +46,8 @@ def _probe(accel: str = "kvm") -> str | None:
     with tempfile.TemporaryDirectory(prefix="sdbox-accel-") as folder:
         firmware = Path(folder, "probe.bin")
         firmware.write_bytes(probe_firmware())
-        argv = ["qemu-system-x86_64", "-accel", accel, "-M", "pc", "-m", "16", "-nodefaults", "-display", "none"]
+        # The board of our machines: a KVM that runs a plain PC may still be without system management mode.
+        argv = ["qemu-system-x86_64", "-accel", accel, "-M", "q35,smm=on", "-m", "16", "-nodefaults", "-display", "none"]
         argv += ["-bios", str(firmware), "-device", "isa-debug-exit,iobase=0xf4,iosize=0x01", "-no-reboot"]
         return _run_probe(tools_command(argv, binds=[Path(folder)]))
 
@@ -56,4 +57,6 @@ def _run_probe(command: list[str]) -> str | None:
         done = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return f"KVM's probe guest did not run within {PROBE_SECONDS} s"
-    return None if done.returncode == PROBE_EXIT else "KVM's probe guest did not run"
+    if done.returncode == PROBE_EXIT:
+        return None
+    return f"KVM's probe guest did not run ({done.stderr.decode(errors='replace').strip().splitlines()[-1:]})"

@@ -81,9 +81,9 @@ class Machine:
             self._resume(self._memory)
 
     def _resume(self, memory: Path) -> None:
-        self.qmp("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
         self.qmp("migrate-incoming", uri=f"file:{memory}")
-        self.wait_run_state("running", "the saved machine to go on", 30)
+        self.wait_run_state("paused", "the saved machine to be loaded", 30)
+        self.qmp("cont")
 
     def check(self) -> None:
         """Raise ChildFailed if the machine is not running."""
