@@ -1,0 +1,36 @@
+"""What the agent says on its standard output (journal and console): phase, state and refusal lines. Never a secret (S8)."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from sdbox.protocol.reasons import Refusal
+
+
+def phase(name: str) -> None:
+    """Say that a phase was reached, in seconds since power-on as the kernel counts them."""
+    _say(f"sdbox-phase {name} {time.clock_gettime(time.CLOCK_BOOTTIME):.3f}")
+
+
+def state(name: str) -> None:
+    _say(f"sdbox-state {name}")
+
+
+def refused(code: str) -> None:
+    _say(f"sdbox-refused {code}")
+
+
+def note(text: str) -> None:
+    """A line for whoever looks into a refusal; the caller vouches that there is no secret and no project in it."""
+    _say(f"sdbox-note {text}")
+
+
+def explain(refusal: Refusal) -> None:
+    """Note a refusal's detail, which is for the log by its contract."""
+    note(str(refusal))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,299 @@
+"""The agent's state machine: states, events and ONE table of allowed moves. Pure; `control.py` acts on what it says.
+
+Fails closed: a pair that is not in the table leads to FAILED, and FAILED ends only by a restart (S11). `docs/flow.md`
+shows the same table, and a test compares the two. The table is also the security argument in small: SESSION has
+CONNECTING as its only way in, CONNECTING comes only from PICK and PICKER, PICK only after `Offered`, which only follows
+`Verified`; and no card event does anything before `Attested`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from sdbox.protocol.reasons import Reason
+from sdbox.protocol.values import CardIdentity, Offer
+from sdbox.smartcard.values import CardInserted, CardRemoved
+
+
+class State(StrEnum):
+    """Where the box is. `SHOWN` says what the screen calls it."""
+
+    STARTING = "starting"
+    NETWORK = "network"  # no channel
+    ATTESTING = "attesting"  # a channel, not yet attested
+    INSERT_CARD = "insert-card"
+    READING_CARD = "reading-card"
+    FINGER = "finger"  # one VERIFY is running
+    PIN = "pin"
+    CHECKING_PIN = "checking-pin"  # one VERIFY is running
+    OFFERING = "offering"  # holder verified; the gateway judges the containers
+    PICK = "pick"
+    CONNECTING = "connecting"
+    SESSION = "session"
+    PICKER = "picker"  # the picker over a running desktop
+    CLOSING = "closing"
+    REFUSED_LINK = "refused-link"
+    REFUSED_FINGER = "refused-finger"
+    REFUSED_PIN = "refused-pin"
+    REFUSED_CARD = "refused-card"
+    REFUSED_PROJECT = "refused-project"
+    FAILED = "failed"
+
+
+SHOWN: Final[dict[State, str]] = {
+    **{state: state.value for state in State},
+    State.CHECKING_PIN: "reading-card",
+    State.OFFERING: "reading-card",
+    State.REFUSED_LINK: "refused",
+    State.REFUSED_FINGER: "refused",
+    State.REFUSED_PIN: "refused",
+    State.REFUSED_CARD: "refused",
+    State.REFUSED_PROJECT: "refused",
+    State.FAILED: "refused",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Everything the agent needs is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """The TLS connection to the centre stands; the box attests now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """The gateway accepts this box on this channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRefused:
+    """No attested channel, and why. The link goes on trying."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLost:
+    """The attested channel is gone: with it every right it gave."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRevoked:
+    """The gateway ended the session."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class FingerAwaited:
+    """The card waits for a finger: one VERIFY begins. `tries` are left, None if the card does not tell."""
+
+    tries: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PinAwaited:
+    """The card needs its PIN."""
+
+    tries: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FingerRefused:
+    """Wrong finger, none in time, or only the last try left: nothing more happens until the user says so (S7)."""
+
+    reason: Reason
+    tries: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PinRefused:
+    """Wrong PIN, or only the last try left: nothing more happens until the user says so (S7)."""
+
+    reason: Reason
+    tries: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CardRefused:
+    """This card cannot be used until it is taken out."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The card accepted its holder."""
+
+    card: CardIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What the gateway offers for this card."""
+
+    offers: tuple[Offer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DesktopShown:
+    """The desktop of the picked project is on the screen."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRefused:
+    """The picked project could not be opened, or its desktop broke."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class DesktopEnded:
+    """The user signed out of the desktop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """The user picked a project."""
+
+    project: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitPin:
+    """The user gave the PIN; the agent holds it elsewhere, an event may be logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The user wants to leave this step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """The user has read the refusal and wants to go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchKey:
+    """The picker key was pressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WipedIdle:
+    """Everything of the session is gone; there is no card."""
+
+
+@dataclass(frozen=True, slots=True)
+class WipedOffline:
+    """Everything of the session is gone; there is no attested channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class WipedRefused:
+    """Everything of the session is gone, the card is still in, and there is a reason to show."""
+
+
+@dataclass(frozen=True, slots=True)
+class WipedReady:
+    """Everything of the session is gone; the card is still in and verified."""
+
+
+LinkEvent = LinkUp | Attested | LinkRefused | LinkLost | SessionRevoked
+CardStep = FingerAwaited | PinAwaited | FingerRefused | PinRefused | CardRefused | Verified | Offered
+ProjectStep = DesktopShown | ProjectRefused | DesktopEnded
+UserEvent = Pick | SubmitPin | Cancel | Acknowledge | SwitchKey
+Wiped = WipedIdle | WipedOffline | WipedRefused | WipedReady
+Event = Started | LinkEvent | CardInserted | CardRemoved | CardStep | ProjectStep | UserEvent | Wiped
+
+Table = dict[tuple[State, type[Event]], State]
+_S = State
+
+# What a user does, or the world, may come a moment too late for the state it was meant for: it then changes nothing.
+_LATE: Table = {(state, event): state for state in State for event in (Pick, SubmitPin, Cancel, Acknowledge, SwitchKey)}
+_NO_CARD_YET = (_S.STARTING, _S.NETWORK, _S.ATTESTING, _S.REFUSED_LINK, _S.CLOSING, _S.FAILED)
+_READER: Table = {(state, event): state for state in _NO_CARD_YET for event in (CardInserted, CardRemoved)}
+_LINK_EVENTS = (LinkUp, Attested, LinkRefused, LinkLost, SessionRevoked)
+_BACKGROUND: Table = {(state, event): state for state in (_S.CLOSING, _S.FAILED) for event in _LINK_EVENTS}
+# A revocation may cross the end of its session on the wire.
+_CROSSED: Table = {
+    (state, SessionRevoked): state
+    for state in State
+    if state not in (_S.STARTING, _S.NETWORK, _S.ATTESTING, _S.REFUSED_LINK)
+}
+_CARD_IN = (
+    *(_S.READING_CARD, _S.FINGER, _S.PIN, _S.CHECKING_PIN, _S.OFFERING, _S.PICK, _S.CONNECTING, _S.SESSION, _S.PICKER),
+    *(_S.REFUSED_FINGER, _S.REFUSED_PIN, _S.REFUSED_CARD, _S.REFUSED_PROJECT),
+)
+_ENDS: Table = {(state, event): _S.CLOSING for state in _CARD_IN for event in (CardRemoved, LinkLost)}
+_SESSION_ENDS: Table = {
+    (state, event): _S.CLOSING
+    for state in (_S.CONNECTING, _S.SESSION, _S.PICKER)
+    for event in (ProjectRefused, SessionRevoked, DesktopEnded)
+}
+
+ALLOWED: Final[Table] = {
+    **_LATE,
+    **_READER,
+    **_BACKGROUND,
+    **_CROSSED,
+    **_ENDS,
+    **_SESSION_ENDS,
+    (_S.STARTING, Started): _S.NETWORK,
+    (_S.NETWORK, LinkUp): _S.ATTESTING,
+    (_S.NETWORK, LinkRefused): _S.REFUSED_LINK,
+    (_S.NETWORK, Attested): _S.INSERT_CARD,  # the link came back while the session was being wiped
+    (_S.ATTESTING, Attested): _S.INSERT_CARD,
+    (_S.ATTESTING, LinkRefused): _S.REFUSED_LINK,
+    (_S.REFUSED_LINK, LinkUp): _S.REFUSED_LINK,
+    (_S.REFUSED_LINK, LinkRefused): _S.REFUSED_LINK,
+    (_S.REFUSED_LINK, Attested): _S.INSERT_CARD,
+    (_S.INSERT_CARD, LinkLost): _S.NETWORK,
+    (_S.INSERT_CARD, CardInserted): _S.READING_CARD,
+    (_S.INSERT_CARD, CardRemoved): _S.INSERT_CARD,
+    (_S.READING_CARD, FingerAwaited): _S.FINGER,
+    (_S.READING_CARD, PinAwaited): _S.PIN,
+    (_S.READING_CARD, FingerRefused): _S.REFUSED_FINGER,
+    (_S.READING_CARD, PinRefused): _S.REFUSED_PIN,
+    (_S.READING_CARD, CardRefused): _S.REFUSED_CARD,
+    (_S.FINGER, Verified): _S.OFFERING,
+    (_S.FINGER, FingerRefused): _S.REFUSED_FINGER,
+    (_S.FINGER, CardRefused): _S.REFUSED_CARD,
+    (_S.REFUSED_FINGER, Acknowledge): _S.FINGER,
+    (_S.PIN, SubmitPin): _S.CHECKING_PIN,
+    (_S.CHECKING_PIN, Verified): _S.OFFERING,
+    (_S.CHECKING_PIN, PinRefused): _S.REFUSED_PIN,
+    (_S.CHECKING_PIN, CardRefused): _S.REFUSED_CARD,
+    (_S.REFUSED_PIN, Acknowledge): _S.PIN,
+    (_S.OFFERING, Offered): _S.PICK,
+    (_S.OFFERING, CardRefused): _S.REFUSED_CARD,
+    (_S.PICK, Pick): _S.CONNECTING,
+    (_S.CONNECTING, Cancel): _S.CLOSING,
+    (_S.CONNECTING, DesktopShown): _S.SESSION,
+    (_S.SESSION, SwitchKey): _S.PICKER,
+    (_S.PICKER, SwitchKey): _S.SESSION,
+    (_S.PICKER, Cancel): _S.SESSION,
+    (_S.PICKER, Pick): _S.CONNECTING,
+    (_S.REFUSED_PROJECT, Acknowledge): _S.PICK,
+    (_S.CLOSING, WipedIdle): _S.INSERT_CARD,
+    (_S.CLOSING, WipedOffline): _S.NETWORK,
+    (_S.CLOSING, WipedRefused): _S.REFUSED_PROJECT,
+    (_S.CLOSING, WipedReady): _S.PICK,
+}
+
+
+def step(state: State, event: Event) -> State:
+    """Return the state after `event`; FAILED if the pair is not allowed."""
+    return ALLOWED.get((state, type(event)), State.FAILED)
+
+
+def has_card(state: State) -> bool:
+    """Whether a card worker, and maybe a session, exists in this state."""
+    return state in _CARD_IN
