@@ -1,0 +1,39 @@
+"""A cursor over bytes from outside: every read is bounded and says what it was for."""
+
+from __future__ import annotations
+
+
+class Truncated(Exception):
+    """A structure says that it is longer than what is there."""
+
+
+class Reader:
+    """Takes little-endian values off the front of a buffer."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._offset = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._data) - self._offset
+
+    def take(self, size: int, what: str) -> bytes:
+        """Return the next `size` bytes; Truncated, naming `what`, if fewer are left."""
+        if not 0 <= size <= self.left:
+            raise Truncated(f"{what} of {size} bytes at offset {self._offset}, but only {self.left} are left")
+        start, self._offset = self._offset, self._offset + size
+        return self._data[start : self._offset]
+
+    def rest(self) -> bytes:
+        """Return what is left without consuming it."""
+        return self._data[self._offset :]
+
+    def u8(self, what: str) -> int:
+        return self.take(1, what)[0]
+
+    def u16(self, what: str) -> int:
+        return int.from_bytes(self.take(2, what), "little")
+
+    def u32(self, what: str) -> int:
+        return int.from_bytes(self.take(4, what), "little")
