@@ -1,0 +1,31 @@
+"""Documents that are generated, or that link to what exists."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from sdbox.protocol import docs_reasons
+from sdbox.protocol.reasons import EXPLANATIONS, Reason
+from tests.gates.tree import ROOT, files, name
+
+DOCUMENTS = [name(path) for path in files() if path.suffix == ".md"]
+LINK = re.compile(r"\]\((?!https?://|#|mailto:)([^)#\s]+)")
+
+
+def test_each_reason_is_explained_in_both_languages() -> None:
+    assert set(EXPLANATIONS) == set(Reason)
+    assert all(text.french and text.english and text.hint for text in EXPLANATIONS.values())
+
+
+def test_the_list_of_reasons_is_the_code_s() -> None:
+    written = ROOT.joinpath("docs", "reasons.md").read_text(encoding="utf-8")
+    assert written == docs_reasons.render(), "run: python -m sdbox.protocol.docs_reasons > docs/reasons.md"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    targets = LINK.findall(path.read_text(encoding="utf-8"))
+    assert [target for target in targets if not path.parent.joinpath(target).exists()] == []
