@@ -66,7 +66,7 @@ class CardSession:
                 reset_card(reader)  # nobody's earlier login is ours
             self._library = pkcs11.lib(module_path(variant))
             self._slot = self._find_slot()
-            self._serial = self._slot.get_token().serial
+            self._serial: bytes = self._slot.get_token().serial
 
     def status(self) -> LoginStatus:
         """Return the retry counter; costs no try."""
@@ -146,7 +146,13 @@ class CardSession:
             return 0
         return answer & 0x0F if answer & 0xFFF0 == TRIES_LEFT else None
 
+    def _start_over(self) -> None:
+        """Release the card after a failed login: OpenSC keeps its transaction (lock_login), so nobody could ask it."""
+        self._library.reinitialize()
+        self._slot = self._find_slot()
+
     def _why_refused(self, before: LoginStatus) -> LoginRefused:
+        self._start_over()
         after = self.status()
         if after.blocked:
             return LoginRefused(Reason.CARD_BLOCKED, 0)

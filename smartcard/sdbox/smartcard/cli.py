@@ -1,0 +1,160 @@
+"""`sdbox card`: the shipped card variants, an emulated card, and what a box would see of a card.
+
+Example: sdbox card emulate --variant sc-hsm-bio --wire vscard --address card.sock --projects atlas,boreal
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from sdbox.protocol.reasons import Refusal
+from sdbox.smartcard.variants import VariantError, load_variants
+from sdbox.smartcard.virtual.emulator import DEVELOPMENT_PIN, CardPlan, Emulator, WireKind, make_card, open_wire
+from sdbox.smartcard.virtual.faults import Fault
+from sdbox.smartcard.virtual.personalise import Flaw, Issuer, KeyKind, Project
+from sdbox.smartcard.virtual.vscard import VscardError
+
+PIN_LIMIT: Final = 64
+
+
+@click.group()
+def card() -> None:
+    """Card variants, emulated cards, what a card shows.
+
+    Example: sdbox card variants --json
+    """
+
+
+@card.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def variants(*, as_json: bool) -> None:
+    """List the kinds of cards that a box knows.
+
+    Example: sdbox card variants
+    """
+    try:
+        known = load_variants()
+    except VariantError as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(known), indent=2))
+        return
+    for variant in known:
+        click.echo(f"{variant.name:<12} {variant.login.method.value:<7} {variant.title}")
+
+
+def _projects(names: str, flaws: dict[Flaw, str], kind: KeyKind) -> tuple[Project, ...]:
+    """Return the projects to be put on a card; click.BadParameter if a flaw names one that is not among them."""
+    listed = [name for name in names.split(",") if name]
+    found = {name: flaw for flaw, flawed in flaws.items() for name in flawed.split(",") if name}
+    if stray := set(found) - set(listed):
+        raise click.BadParameter(f"not among --projects: {', '.join(sorted(stray))}")
+    return tuple(Project(name, found.get(name, Flaw.NONE), kind) for name in listed)
+
+
+def _issuer(certificate: Path | None, key: Path | None) -> Issuer:
+    if (certificate is None) != (key is None):
+        raise click.BadParameter("--issuer and --issuer-key go together")
+    if certificate is None or key is None:
+        return Issuer.create()
+    try:
+        return Issuer.load(certificate, key)
+    except (OSError, ValueError, TypeError) as error:
+        raise click.BadParameter(f"the issuer can't be used: {error}") from error
+
+
+def read_pin(descriptor: int) -> bytes:
+    """Read a PIN from an inherited file descriptor, up to a line's end."""
+    with os.fdopen(descriptor, "rb") as stream:
+        return stream.readline(PIN_LIMIT).rstrip(b"\r\n")
+
+
+def _report(line: str) -> None:
+    sys.stdout.write(line + "\n")  # one write: wire and command thread both report
+    sys.stdout.flush()
+
+
+@card.command()
+@click.option("--variant", required=True, help="Which kind of card.")
+@click.option("--wire", type=click.Choice([kind.value for kind in WireKind]), required=True)
+@click.option("--address", required=True, help="vpcd: 127.0.0.1:PORT; vscard: the chardev's unix socket.")
+@click.option("--projects", default="atlas,boreal,cassini", show_default=True, help="Containers, in their order.")
+@click.option("--issuer", type=click.Path(path_type=Path), help="Card CA, PEM. Without it: one that nobody trusts.")
+@click.option("--issuer-key", type=click.Path(path_type=Path), help="Its key, PEM.")
+@click.option("--expired", default="", help="Projects whose certificate has expired.")
+@click.option("--not-yet-valid", default="", help="Projects whose certificate is not valid yet.")
+@click.option("--foreign", default="", help="Projects whose certificate is from another CA.")
+@click.option("--keys", type=click.Choice([kind.value for kind in KeyKind]), default=KeyKind.P256.value)
+@click.option("--fault", type=click.Choice([fault.value for fault in Fault]), help="What is wrong with the card.")
+@click.option("--pin-fd", type=int, help="Read the PIN here. Without it: 123456, for development only.")
+@click.option("--touch-seconds", type=float, default=10.0, show_default=True, help="How long the sensor waits.")
+def emulate(*, variant: str, wire: str, address: str, **options: str) -> None:
+    """Be a card in an emulated reader, out of it at first.
+
+    Reads commands on standard input, one per line: insert, remove, touch FINGER (`good` matches), auto FINGER or auto
+    off, quit. Prints events: ready, card in, card out, sensor wait, sensor match, sensor nomatch, sensor timeout,
+    sensor off, verify tries=N, sign.
+
+    Example: sdbox card emulate --variant piv --wire vpcd --address 127.0.0.1:7000 --projects atlas,boreal
+    """
+    try:
+        made, sensor = make_card(_plan(variant, options), _report)
+        slot = open_wire(WireKind(wire), address)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    except (OSError, VscardError) as error:
+        raise click.ClickException(f"no reader at {address}: {error}") from error
+    try:
+        Emulator(slot, made, sensor, _report).run(sys.stdin)
+    except (OSError, VscardError) as error:
+        raise click.ClickException(f"the reader is gone: {error}") from error
+    finally:
+        slot.close()
+
+
+def _plan(variant: str, options: dict[str, str]) -> CardPlan:
+    flaws = {
+        Flaw.EXPIRED: options["expired"],
+        Flaw.NOT_YET_VALID: options["not_yet_valid"],
+        Flaw.FOREIGN: options["foreign"],
+    }
+    fault, descriptor = options["fault"], options["pin_fd"]
+    return CardPlan(
+        variant=variant,
+        projects=_projects(options["projects"], flaws, KeyKind(options["keys"])),
+        issuer=_issuer(*(None if options[name] is None else Path(options[name]) for name in ("issuer", "issuer_key"))),
+        pin=DEVELOPMENT_PIN if descriptor is None else read_pin(int(descriptor)),
+        touch_seconds=float(options["touch_seconds"]),
+        fault=None if fault is None else Fault(fault),
+    )
+
+
+@card.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--wait", default=10.0, show_default=True, help="Seconds to wait for a card.")
+@click.option("--login", is_flag=True, help="Verify the holder (one finger, or the PIN of --pin-fd) and list projects.")
+@click.option("--pin-fd", type=int, help="Read the PIN here.")
+def show(*, as_json: bool, wait: float, login: bool, pin_fd: int | None) -> None:
+    """Show what a box sees of the inserted card. Costs no try without --login.
+
+    Example: sdbox card show --json
+    """
+    from sdbox.smartcard.show import as_lines, look_at_card  # noqa: PLC0415 - pyscard: not needed to emulate a card
+
+    pin = None if pin_fd is None else bytearray(read_pin(pin_fd))
+    try:
+        seen = look_at_card(wait, login=login, pin=pin)
+    except Refusal as refusal:
+        raise click.ClickException(str(refusal)) from refusal
+    click.echo(json.dumps(seen, indent=2) if as_json else "\n".join(as_lines(seen)))
+
+
+if __name__ == "__main__":
+    card()

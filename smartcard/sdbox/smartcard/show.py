@@ -1,0 +1,71 @@
+"""What a box would see of the card that is in: reader, variant, counter and, after a login, its projects."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.protocol.values import CardIdentity
+from sdbox.smartcard.client import CardWorker
+from sdbox.smartcard.frames import wipe
+from sdbox.smartcard.monitor import CardMonitor
+from sdbox.smartcard.values import CardEvent, CardInserted
+from sdbox.smartcard.variants import variant_for
+
+Seen = dict[str, Any]  # ready for JSON
+
+
+def look_at_card(wait: float, *, login: bool, pin: bytearray | None) -> Seen:
+    """Return what is seen of the first card that is in within `wait` seconds. `pin` is wiped. Raises Refusal."""
+    try:
+        return asyncio.run(_look(wait, login=login, pin=pin))
+    finally:
+        wipe(pin)
+
+
+async def _look(wait: float, *, login: bool, pin: bytearray | None) -> Seen:
+    inserted = await _first_card(wait)
+    variant = variant_for(inserted.atr)
+    async with await CardWorker.start(variant, inserted.reader) as worker:
+        status = await worker.status()
+        seen: Seen = {
+            "reader": inserted.reader,
+            "atr": inserted.atr.hex().upper(),
+            "variant": variant.name,
+            "login": status.method.value,
+            "tries": status.tries,
+            "blocked": status.blocked,
+        }
+        if login:
+            seen |= _described(await worker.login(pin))
+        return seen
+
+
+async def _first_card(wait: float) -> CardInserted:
+    loop = asyncio.get_running_loop()
+    events: asyncio.Queue[CardEvent] = asyncio.Queue()
+    with CardMonitor(lambda event: loop.call_soon_threadsafe(events.put_nowait, event)):
+        try:
+            async with asyncio.timeout(wait):
+                while True:
+                    event = await events.get()
+                    if isinstance(event, CardInserted):
+                        return event
+        except TimeoutError as error:
+            raise Refusal(Reason.CARD_FAILED, f"no card within {wait:g} s") from error
+
+
+def _described(card: CardIdentity) -> Seen:
+    containers = [{"key": c.key_id.hex(), "label": c.label, "project": c.project} for c in card.containers]
+    return {"serial": card.serial, "containers": containers}
+
+
+def as_lines(seen: Seen) -> Iterator[str]:
+    """Yield the same for people."""
+    for name, value in seen.items():
+        if name != "containers":
+            yield f"{name:<10} {value}"
+    for container in seen.get("containers", ()):
+        yield f"  {container['key']:<8} {container['project'] or '-'}"
