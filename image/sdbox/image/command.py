@@ -19,7 +19,13 @@ def run(what: str, argv: Sequence[str], *, cwd: Path | None = None, env: Mapping
     """Run a program of the host and return its output; ImageError with its last line otherwise."""
     fixed = {"LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": str(EPOCH), "TZ": "UTC"}
     done = subprocess.run(
-        argv, cwd=cwd, env={**os.environ, **fixed, **(env or {})}, capture_output=True, text=True, errors="replace", check=False
+        argv,
+        cwd=cwd,
+        env={**os.environ, **fixed, **(env or {})},
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
     )
     if done.returncode != 0:
         raise _failure(what, done)
@@ -33,7 +39,16 @@ def run_tool(what: str, argv: Sequence[str], *, binds: Sequence[Path], cwd: Path
 
 def run_inside(what: str, tree: Path, argv: Sequence[str]) -> str:
     """Run a program of the box's own tree in it; the tree is writable, the network is not in reach."""
-    sandbox = ["bwrap", "--die-with-parent", "--unshare-net", "--unshare-pid", "--clearenv", "--setenv", "PATH", "/usr/bin:/usr/sbin"]
+    sandbox = [
+        "bwrap",
+        "--die-with-parent",
+        "--unshare-net",
+        "--unshare-pid",
+        "--clearenv",
+        "--setenv",
+        "PATH",
+        "/usr/bin:/usr/sbin",
+    ]
     sandbox += ["--setenv", "SOURCE_DATE_EPOCH", str(EPOCH), "--setenv", "LC_ALL", "C.UTF-8"]
     sandbox += ["--bind", str(tree), "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]  # noqa: S108 - inside the tree
     return run(what, [*sandbox, *argv])

@@ -13,7 +13,14 @@ from sdbox.image.source import BOX_PARTS, Source
 
 PYTHON = "3.13"
 PLATFORMS = ("manylinux_2_34_x86_64", "manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "any")
-NOT_ON_THE_BOX = ("sdbox/gateway/", "sdbox/image/", "sdbox/qemu/", "sdbox/bench/", "sdbox/host/", "sdbox/smartcard/virtual/")
+NOT_ON_THE_BOX = (
+    "sdbox/gateway/",
+    "sdbox/image/",
+    "sdbox/qemu/",
+    "sdbox/bench/",
+    "sdbox/host/",
+    "sdbox/smartcard/virtual/",
+)
 
 
 def ensure_locked_wheels(source: Source) -> Path:
@@ -27,17 +34,39 @@ def ensure_own_wheel(source: Source) -> Path:
     """Return a folder with `site`: our wheel, without the parts that are not for the box."""
     files = [source.root / "pyproject.toml", *(source.root / part / "sdbox" for part in BOX_PARTS)]
     parts = [*files, source.root / "smartcard" / "variants", *NOT_ON_THE_BOX]
-    return cached("own", [part for part in parts if isinstance(part, str) or part.exists()], lambda folder: _build(source, folder))
+    return cached(
+        "own", [part for part in parts if isinstance(part, str) or part.exists()], lambda folder: _build(source, folder)
+    )
 
 
 def _install(source: Source, folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--only-binary=:all:", "--no-compile", "--no-deps"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--require-hashes",
+        "--only-binary=:all:",
+        "--no-compile",
+        "--no-deps",
+    ]
     command += ["--python-version", PYTHON, "--implementation", "cp", *(f"--platform={name}" for name in PLATFORMS)]
     run("locked Python packages", [*command, "--target", str(folder / "site"), "--requirement", str(source.lock)])
 
 
 def _build(source: Source, folder: Path) -> None:
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source.root)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(folder),
+        str(source.root),
+    ]
     run("our wheel", command)
     (wheel,) = folder.glob("sdbox-*.whl")
     with zipfile.ZipFile(wheel) as archive:

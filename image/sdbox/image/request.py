@@ -39,6 +39,7 @@ class SiteSettings:
     endpoints: tuple[str, ...] = ("203.0.113.10:443",)
     gateway_name: str = "gateway.sdbox.test"
     switch_key: str = "KEY_PAUSE"
+    card_token: str | None = None  # a variant without a reader (SoftHSM); debug profile only
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,11 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True)
 class BuiltImage:
-    """The files of a finished image; all exist."""
+    """The files of a finished image; all exist. `variants.py` makes copies that differ in one thing."""
 
     disk: Path
     uki: Path
+    unsigned_uki: Path
     ovmf_vars: Path
     ovmf_code: Path
     manifest: Path
@@ -89,3 +91,11 @@ class BuiltImage:
     kernel: Path
     initrd: Path
     cmdline: Path  # as in the UKI, for a direct kernel boot
+    os_release: Path
+    root_hash: str
+    profile: Profile
+
+
+def signing_name(profile: Profile) -> str:
+    """Return the name of the key that signs: a debug image never carries production's signature."""
+    return "db" if profile is Profile.PRODUCTION else "box-debug-db"

@@ -40,7 +40,9 @@ def find_source() -> Source:
     """Return the checkout this package runs from; ImageError if it is an installed wheel."""
     root = Path(__file__).resolve().parents[3]
     if not (root / "image" / "packages" / "base.txt").is_file():
-        raise ImageError("the image is built from a source checkout: install it there with `make`, then run `sdbox image`")
+        raise ImageError(
+            "the image is built from a source checkout: install it there with `make`, then run `sdbox image`"
+        )
     return Source(root)
 
 

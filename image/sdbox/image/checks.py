@@ -1,0 +1,46 @@
+"""What a build needs of its host, asked before any work: each lack is one line that says what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from sdbox.host.places import cache_folder
+from sdbox.image.request import BadRequestError, BuildRequest, ImageError, Producer, Profile
+
+PROGRAMS = {"mmdebstrap": "mmdebstrap", "bwrap": "bubblewrap"}  # program to Debian package
+NEEDED_BYTES = 6 << 30
+
+
+def check_request(request: BuildRequest) -> None:
+    """Refuse what can not be built anywhere: BadRequestError."""
+    if request.producer is not Producer.DEBIAN:
+        raise BadRequestError(
+            f"producer {request.producer.value} is not there yet: use --producer {Producer.DEBIAN.value}"
+        )
+    if request.image_version < 1:
+        raise BadRequestError("image versions start at 1")
+    if request.site.card_token and request.profile is not Profile.DEBUG:
+        raise BadRequestError("a card without a reader is for the debug profile only")
+
+
+def check_host() -> None:
+    """Refuse to start a build that this host would let fail later: ImageError."""
+    if os.geteuid() != 0:
+        raise ImageError("building an image needs root (mmdebstrap makes device nodes and owners): run it with sudo")
+    for program, package in PROGRAMS.items():
+        if shutil.which(program) is None:
+            raise ImageError(f"{program} is missing: apt-get install {package}")
+    check_space(cache_folder())
+
+
+def check_space(folder: Path) -> None:
+    """Refuse if the disk of `folder` has not enough room for trees and images."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < NEEDED_BYTES:
+        need, have = NEEDED_BYTES >> 30, free / (1 << 30)
+        raise ImageError(
+            f"{folder} needs {need} GB of free disk space, {have:.1f} are left: free some, or set SDBOX_CACHE"
+        )

@@ -1,0 +1,106 @@
+"""`sdbox image`: building on the command line. Data on stdout, progress on stderr; exit 0, 1 failed, 2 bad input."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from sdbox.host.pki import ensure_development_pki
+from sdbox.image.build import build_image
+from sdbox.image.request import (
+    BadRequestError,
+    BuildRequest,
+    BuiltImage,
+    ImageError,
+    Producer,
+    Profile,
+    SiteSettings,
+    development_keys,
+    development_site,
+)
+
+EXAMPLE = "Example: sdbox image build --profile production --output build/production"
+
+
+@click.group()
+def image() -> None:
+    """Build the box's image."""
+
+
+@image.command(epilog=EXAMPLE)
+@click.option(
+    "--producer",
+    type=click.Choice(list(Producer)),
+    default=Producer.DEBIAN,
+    show_default=True,
+    help="Maker of the root tree.",
+)
+@click.option("--profile", type=click.Choice(list(Profile)), default=Profile.PRODUCTION, show_default=True)
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the finished files."
+)
+@click.option("--image-version", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--keys",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the Secure Boot keys.  [default: development keys]",
+)
+@click.option(
+    "--endpoint", "endpoints", multiple=True, metavar="ADDRESS:PORT", help="Gateway of the site; may be repeated."
+)
+@click.option("--gateway-name", help="DNS name in the gateway's certificate.")
+@click.option(
+    "--centre-ca", type=click.Path(dir_okay=False, path_type=Path), help="CA of the gateway's certificate, PEM."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the finished files as JSON.")
+def build(
+    *,
+    producer: str,
+    profile: str,
+    output: Path,
+    image_version: int,
+    keys: Path | None,
+    endpoints: tuple[str, ...],
+    gateway_name: str | None,
+    centre_ca: Path | None,
+    as_json: bool,
+) -> None:
+    """Build root file system, signed UKI, disk, firmware variables and reference values."""
+    if keys is None or centre_ca is None:
+        ensure_development_pki()
+    given = {"endpoints": endpoints, "gateway_name": gateway_name, "centre_ca": centre_ca}
+    site: SiteSettings = dataclasses.replace(
+        development_site(), **{name: value for name, value in given.items() if value}
+    )
+    request = BuildRequest(
+        output=output.absolute(),
+        profile=Profile(profile),
+        producer=Producer(producer),
+        image_version=image_version,
+        site=site,
+        keys=keys.absolute() if keys else development_keys(),
+    )
+    _print(_build(request), as_json=as_json)
+
+
+def _build(request: BuildRequest) -> BuiltImage:
+    try:
+        return build_image(request)
+    except BadRequestError as error:
+        click.echo(f"sdbox image: {error}", err=True)
+        raise SystemExit(2) from error
+    except ImageError as error:
+        click.echo(f"sdbox image: {error}", err=True)
+        raise SystemExit(1) from error
+
+
+def _print(built: BuiltImage, *, as_json: bool) -> None:
+    fields = {name: str(value) for name, value in dataclasses.asdict(built).items()}
+    if as_json:
+        click.echo(json.dumps(fields, indent=1))
+    else:
+        for name, value in fields.items():
+            click.echo(f"{name:13}{value}")

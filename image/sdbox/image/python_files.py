@@ -1,0 +1,57 @@
+"""Our Python files on the box: where they lie, how the interpreter finds them, how they are compiled."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+from pathlib import Path
+
+from sdbox.image.command import run_inside
+
+SITE = "usr/lib/sdbox/python"
+PATH_FILE = "usr/lib/python3/dist-packages/sdbox.pth"
+COMPILED = ("/usr/lib/python3.13", "/usr/lib/python3", f"/{SITE}")
+BOX_COMMANDS = ("sdbox-agent", "sdbox-screen")
+
+# -I: neither the environment nor the working folder may add a module.
+COMMAND = """\
+#!/usr/bin/python3 -I
+from {module} import {function}
+
+raise SystemExit({function}())
+"""
+
+
+def install_python(wheels: Path, own: Path, tree: Path) -> None:
+    """Put locked and own packages into `tree`, with their commands, and compile everything."""
+    site = tree / SITE
+    shutil.copytree(wheels, site, ignore=shutil.ignore_patterns("bin", "__pycache__", "tests", "test"))
+    shutil.copytree(own, site, dirs_exist_ok=True)
+    (tree / PATH_FILE).write_text(f"/{SITE}\n", encoding="ascii")
+    for name, target in entry_points(site).items():
+        if name in BOX_COMMANDS:
+            _put_command(tree / "usr/bin" / name, target)
+    compile_all(tree)
+
+
+def entry_points(site: Path) -> dict[str, str]:
+    """Return the commands of our wheel: name to `module:function` (entry-points specification)."""
+    (file,) = site.glob("sdbox-*.dist-info/entry_points.txt")
+    parser = configparser.ConfigParser()
+    parser.read_string(file.read_text(encoding="utf-8"))
+    return dict(parser["console_scripts"])
+
+
+def _put_command(path: Path, target: str) -> None:
+    module, _, function = target.partition(":")
+    path.write_text(COMMAND.format(module=module, function=function), encoding="ascii")
+    path.chmod(0o755)
+
+
+def compile_all(tree: Path) -> None:
+    """Compile for a read-only root: erofs has one time for all files, so a .pyc must not depend on its source's."""
+    for folder in COMPILED:
+        for stale in sorted((tree / folder.removeprefix("/")).rglob("__pycache__")):
+            shutil.rmtree(stale)
+    mode = ["--invalidation-mode", "unchecked-hash"]
+    run_inside("compiled Python", tree, ["python3", "-m", "compileall", "-q", "-j0", *mode, *COMPILED])
