@@ -64,8 +64,10 @@ def load(name: str, part: Part) -> click.Command:
 
 
 def _unavailable(name: str, missing: str) -> click.Command:
+    advice = "it is not in this installation" if missing.startswith("sdbox.") else "run scripts/setup"
+
     def refuse() -> None:
-        raise click.ClickException(f"`sdbox {name}` needs the Python module {missing}: run scripts/setup")
+        raise click.ClickException(f"`sdbox {name}` needs the Python module {missing}: {advice}")
 
     settings = {"ignore_unknown_options": True, "allow_extra_args": True}
     return click.Command(name, callback=refuse, add_help_option=False, context_settings=settings)
