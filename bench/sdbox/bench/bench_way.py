@@ -1,0 +1,95 @@
+"""Measures the way: each phase, the switch beside a bare connect, the boot beside an empty init."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdbox.bench import way
+from sdbox.bench.lab import Lab
+from sdbox.bench.run_cli import stand_up
+from sdbox.bench.stand import development_tpm, machine_spec
+from sdbox.bench.timeline import Timeline
+from sdbox.bench.timeline_view import svg
+from sdbox.host.places import cache_folder
+from sdbox.image.build import BuildRequest, BuiltImage, build_image
+from sdbox.image.request import SigningKey, development_keys
+from sdbox.image.variants import with_empty_init
+from sdbox.qemu.machine import Machine
+from sdbox.qemu.tpm import copy_state
+
+EMPTY_INIT_RUNS = "sdbox-boot empty-init"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One figure in seconds, and what it is compared with. `must` and `aim` are the ratios of design.md, section 6."""
+
+    what: str
+    seconds: float
+    beside_what: str = ""
+    beside: float | None = None
+    must: float | None = None
+    aim: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """The figure as a multiple of what ran beside it."""
+        return self.seconds / self.beside if self.beside else None
+
+    def cells(self) -> list[str]:
+        """Return the numbers for a table."""
+        numbers = (self.seconds, self.beside, self.ratio, self.must, self.aim)
+        return ["-" if number is None else f"{number:.2f}" for number in numbers]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row for JSON."""
+        return {**dataclasses.asdict(self), "ratio": self.ratio}
+
+
+def measure_way(output: Path) -> list[Row]:
+    """Walk the whole way once and boot an empty init beside it, on the same stand; returns all rows."""
+    timeline = Timeline()
+    with stand_up("sc-hsm-bio", timeline, output, window=False) as (hands, lab):
+        way.go(hands, lab)
+        hands.machine.stop()
+        empty = boot_empty_init(lab)
+    (output / "timeline.svg").write_text(svg(timeline), encoding="utf-8")
+    return [*ratios(timeline, empty), *phases(timeline)]
+
+
+def ratios(timeline: Timeline, empty: float) -> list[Row]:
+    """Return the rows that design.md sets a budget for."""
+    switch = timeline.between("pick boreal", "screen: desktop:boreal")
+    # The client's own part of the same switch, tunnel already up: what a bare xfreerdp3 takes to the same server.
+    bare = timeline.between("client-start", "screen: desktop:boreal", 1)
+    boot = timeline.seconds("screen: insert-card")
+    return [
+        Row("switch: pick to the other desktop", switch, "xfreerdp3 alone, same server", bare, 1.5, 1.1),
+        Row("boot to insert-card", boot, "same firmware, kernel, initrd; empty init", empty, 2.5, 1.8),
+    ]
+
+
+def phases(timeline: Timeline) -> list[Row]:
+    """Return each step of the timeline as a row, without comparison."""
+    marks = timeline.ordered()
+    return [Row(f"{one.name} -> {two.name}", two.seconds - one.seconds) for one, two in itertools.pairwise(marks)]
+
+
+def boot_empty_init(lab: Lab) -> float:
+    """Return the seconds from power-on to an init that does nothing, with the same firmware, kernel, initrd and TPM."""
+    image: BuiltImage = build_image(BuildRequest(output=cache_folder() / "image-production"))
+    with tempfile.TemporaryDirectory(prefix="sdbox-bench-") as name:
+        work = Path(name)
+        disk = with_empty_init(image, SigningKey.named(development_keys(), "db"), work / "empty.raw")
+        spec = machine_spec(
+            dataclasses.replace(image, disk=disk), lab, work / "m", copy_state(development_tpm(), work / "tpm")
+        )
+        with Machine(spec) as machine:
+            machine.wait_console(EMPTY_INIT_RUNS, 240)
+            return time.monotonic() - machine.started

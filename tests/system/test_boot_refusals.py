@@ -1,0 +1,53 @@
+"""What does not boot: an image that is not signed with our key, and a root file system with one changed bit (S1)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sdbox.bench.lab import Lab
+from sdbox.bench.stand import development_tpm, machine_spec
+from sdbox.image.build import BuiltImage
+from sdbox.image.request import SigningKey, development_keys
+from sdbox.image.variants import signed_with, unsigned, with_flipped_byte
+from sdbox.qemu.machine import Machine
+from sdbox.qemu.tpm import copy_state
+
+pytestmark = [pytest.mark.system, pytest.mark.root]
+FIRMWARE_REFUSES = r"Access Denied|Security Violation"
+KERNEL_STARTED = "sdbox-boot initrd"
+
+
+@contextmanager
+def booting(image: BuiltImage, lab: Lab, disk: Path, work: Path) -> Iterator[Machine]:
+    """Power on the bench's box with another disk."""
+    changed = dataclasses.replace(image, disk=disk)
+    spec = machine_spec(changed, lab, work / "m", copy_state(development_tpm(), work / "tpm"))
+    with Machine(spec) as machine:
+        yield machine
+
+
+def test_firmware_refuses_an_image_signed_with_another_key(image: BuiltImage, lab: Lab, tmp_path: Path) -> None:
+    disk = signed_with(image, SigningKey.named(development_keys(), "box-debug-db"), tmp_path / "foreign.raw")
+    with booting(image, lab, disk, tmp_path) as machine:
+        machine.wait_console(FIRMWARE_REFUSES, 90)
+        assert KERNEL_STARTED not in machine.console.text()
+
+
+def test_firmware_refuses_an_unsigned_image(image: BuiltImage, lab: Lab, tmp_path: Path) -> None:
+    disk = unsigned(image, tmp_path / "unsigned.raw")
+    with booting(image, lab, disk, tmp_path) as machine:
+        machine.wait_console(FIRMWARE_REFUSES, 90)
+        assert KERNEL_STARTED not in machine.console.text()
+
+
+def test_one_changed_bit_of_the_root_stops_the_box(image: BuiltImage, lab: Lab, tmp_path: Path) -> None:
+    disk = with_flipped_byte(image, tmp_path / "flipped.raw")
+    with booting(image, lab, disk, tmp_path) as machine:
+        code = machine.console.wait_refused(120)
+        assert code.startswith("image-")
+        assert "sdbox-phase agent-start" not in machine.console.text()
