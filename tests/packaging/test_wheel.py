@@ -29,7 +29,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clean(wheel: Path) -> Iterator[Path]:
-    """Yield the `bin` folder of an environment with the locked dependencies, installed as by scripts/setup, and the wheel."""
+    """Yield the `bin` folder of an environment with the locked dependencies, installed by the book, and the wheel."""
     with VirtualEnv(args=["--clear"]) as environment:
         folder = Path(str(environment.virtualenv), "bin")
         pip = [str(folder / "python"), "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
