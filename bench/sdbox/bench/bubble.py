@@ -124,10 +124,7 @@ class Bubble:
     def _start_tunnel(self, stack: ExitStack) -> None:
         """Start WireGuard in the centre, whose UDP socket stays there, and move its interface into the bubble."""
         name, inside = self.spec.interface, ("-n", self.namespace)
-        command = tools_command(["wireguard-go", "-f", name], binds=[self.control_folder])
-        # The program's control folder is fixed; ours is put there, so that two labs' sockets never meet.
-        at = command.index("wireguard-go")
-        command[at:at] = ["--bind", str(self.control_folder), "/run/wireguard"]
+        command = control_command(["wireguard-go", "-f", name], self.control_folder)
         child = stack.enter_context(
             Child(f"wireguard-go {name}", command, self.work / "wireguard.log", netns=self._centre)
         )
@@ -176,6 +173,16 @@ class Bubble:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+
+def control_command(argv: list[str], control: Path) -> list[str]:
+    """Return the command that runs WireGuard's program in the tools tree with `control` as its folder of sockets.
+
+    The program's own choice is fixed (/var/run/wireguard); ours is put there, so that two labs' sockets never meet.
+    """
+    command = tools_command(argv)
+    at = len(command) - len(argv)
+    return [*command[:at], "--bind", str(control), "/run/wireguard", *command[at:]]
 
 
 def name_picture(name: str) -> Image.Image:

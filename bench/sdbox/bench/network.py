@@ -84,6 +84,20 @@ class Network:
         ip("-n", self.campus, "link", "set", tap, "master", "bridge", "up")
         return Nic(self.campus, tap, mac)
 
+    def add_host(self, name: str, address: str) -> str:
+        """Make a namespace that stands on the campus like a box (`address` with prefix length); returns its name."""
+        namespace = f"{self._prefix}-{name}"
+        ip("netns", "add", namespace)
+        self._stack.callback(ip, "netns", "delete", namespace)
+        inside = ("-n", namespace)
+        ip(*inside, "link", "set", "lo", "up")
+        ip(*inside, "link", "add", "lan", "type", "veth", "peer", "name", name, "netns", self.campus)
+        ip("-n", self.campus, "link", "set", name, "master", "bridge", "up")
+        ip(*inside, "address", "add", address, "dev", "lan")
+        ip(*inside, "link", "set", "lan", "up")
+        ip(*inside, "route", "add", "default", "via", CAMPUS_ADDRESS)
+        return namespace
+
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             for name in (self.campus, self.centre, *map(self.bubble, self._bubbles)):

@@ -47,7 +47,18 @@ def _probe(accel: str = "kvm") -> str | None:
         firmware = Path(folder, "probe.bin")
         firmware.write_bytes(probe_firmware())
         # The board of our machines: a KVM that runs a plain PC may still be without system management mode.
-        argv = ["qemu-system-x86_64", "-accel", accel, "-M", "q35,smm=on", "-m", "16", "-nodefaults", "-display", "none"]
+        argv = [
+            "qemu-system-x86_64",
+            "-accel",
+            accel,
+            "-M",
+            "q35,smm=on",
+            "-m",
+            "16",
+            "-nodefaults",
+            "-display",
+            "none",
+        ]
         argv += ["-bios", str(firmware), "-device", "isa-debug-exit,iobase=0xf4,iosize=0x01", "-no-reboot"]
         return _run_probe(tools_command(argv, binds=[Path(folder)]))
 

@@ -85,10 +85,7 @@ class CardProcess:
     def tell(self, command: str) -> None:
         """Send one command line to the emulator; ChildFailed if it has ended."""
         self._child.check()
-        if self._child.process.stdin is None:
-            raise ValueError("the card process has no standard input")
-        self._child.process.stdin.write(command.encode() + b"\n")
-        self._child.process.stdin.flush()
+        self._child.send(f"{command}\n")
 
     def kill(self) -> None:
         """Let the emulator die without a word, as a reader torn out does."""

@@ -75,6 +75,13 @@ class Child:
         """Return the last lines of the log."""
         return self.log.read_bytes()[-LOG_TAIL:].decode(errors="replace").strip()
 
+    def send(self, text: str, *, close: bool = False) -> None:
+        """Write `text` to the program's standard input (it was started with `pipes`), and close it if asked."""
+        if self.process.stdin is None:
+            raise ValueError(f"{self.name} has no standard input")
+        self.process.stdin.write(text.encode())
+        self.process.stdin.close() if close else self.process.stdin.flush()
+
     def wait(self, seconds: float) -> int:
         """Return the exit code; Overdue if the program still runs after `seconds`."""
         try:

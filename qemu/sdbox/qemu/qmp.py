@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError
+
 from sdbox.qemu.deadline import Overdue
 
 if TYPE_CHECKING:

@@ -1,0 +1,130 @@
+"""A machine with real firmware and a software TPM, no image: screen, keys, console, reset, power cut, saved state."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sdbox.host.tools import ensure_tools_tree
+from sdbox.qemu.child import ChildFailed
+from sdbox.qemu.machine import Machine
+from sdbox.qemu.screen import is_near, pixel
+from sdbox.qemu.snapshot import SavedMachine, restore, save
+from sdbox.qemu.spec import Firmware, MachineSpec
+from sdbox.qemu.tpm import manufacture
+
+pytestmark = pytest.mark.root
+
+BOOT_SECONDS = 60.0
+GREY = (152, 152, 152)  # background of the firmware's menu
+
+
+def shows_menu(image: Image.Image) -> bool:
+    return image.size == (1280, 800) and is_near(pixel(image, 300, 500), GREY)
+
+
+def shows_list(image: Image.Image) -> bool:
+    """Whether the menu's language list is open: a blue box below its entry."""
+    return shows_menu(image) and pixel(image, 640, 356)[2] > 120 > pixel(image, 640, 356)[0]
+
+
+def machine_spec(work: Path) -> MachineSpec:
+    ovmf = ensure_tools_tree() / "usr/share/OVMF"
+    firmware = Firmware(ovmf / "OVMF_CODE_4M.secboot.fd", ovmf / "OVMF_VARS_4M.fd")
+    tpm = manufacture(work / "tpm", work / "maker")
+    return MachineSpec(work=work / "m", uuid=uuid.uuid4(), firmware=firmware, tpm=tpm, memory=256)
+
+
+@pytest.fixture(scope="module")
+def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    with Machine(machine_spec(tmp_path_factory.mktemp("boot"))) as machine:
+        machine.wait_pixels(shows_menu, "the firmware's menu", BOOT_SECONDS)
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def saved(booted: Machine, tmp_path_factory: pytest.TempPathFactory) -> SavedMachine:
+    """The booted machine at rest: tests that need it running come before those that ask for this."""
+    return save(booted, tmp_path_factory.mktemp("saved") / "s")
+
+
+def test_the_console_has_the_firmware_s_words(booted: Machine) -> None:
+    booted.wait_console("starting Boot0000", 10)
+
+
+def test_twenty_screenshots_a_second(booted: Machine) -> None:
+    started = time.monotonic()
+    for _ in range(20):
+        assert booted.screenshot().size == (1280, 800)
+    assert time.monotonic() - started < 1.0
+
+
+def test_a_key_reaches_the_guest(booted: Machine) -> None:
+    booted.press("ret")
+    booted.wait_pixels(shows_list, "the list of languages", 10)
+    booted.type_keys("\n")
+    booted.wait_pixels(lambda image: shows_menu(image) and not shows_list(image), "the menu again", 10)
+
+
+def test_reset_starts_the_firmware_again(booted: Machine) -> None:
+    mark = booted.console.mark()
+    booted.reset()
+    booted.wait_console("starting Boot0000", BOOT_SECONDS, since=mark)
+    booted.wait_pixels(shows_menu, "the menu after the reset", BOOT_SECONDS)
+
+
+def test_restored_machines_go_on_apart(saved: SavedMachine, tmp_path: Path) -> None:
+    with restore(saved, tmp_path / "a", None) as one, restore(saved, tmp_path / "b", None) as other:
+        assert shows_menu(one.screenshot())
+        one.press("ret")
+        one.wait_pixels(shows_list, "the list of languages", 10)
+        assert not shows_list(other.screenshot())
+        assert one.spec.variables != other.spec.variables
+        assert one.spec.tpm != other.spec.tpm != saved.spec.tpm
+
+
+def test_restoring_takes_about_a_second(saved: SavedMachine, tmp_path: Path) -> None:
+    started = time.monotonic()
+    with restore(saved, tmp_path / "a", None) as machine:
+        machine.screenshot()
+        assert time.monotonic() - started < 3.0
+
+
+def test_power_comes_back_to_the_same_machine(saved: SavedMachine, tmp_path: Path) -> None:
+    machine = restore(saved, tmp_path / "a", None)
+    machine.start()
+    machine.power_cut()
+    with pytest.raises(ChildFailed):
+        machine.screenshot()
+    with Machine(machine.spec) as again:
+        again.wait_console("starting Boot0000", BOOT_SECONDS)
+
+
+def test_a_machine_that_can_not_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    spec = MachineSpec(work=tmp_path / "m", uuid=uuid.uuid4(), display="nonsense")
+    with pytest.raises(ChildFailed, match="nonsense"):
+        Machine(spec).start()
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _read(path)]
+
+
+def test_no_process_of_a_machine_stays(saved: SavedMachine, tmp_path: Path) -> None:
+    with restore(saved, tmp_path / "a", None) as machine:
+        machine.screenshot()
+        assert _running(tmp_path), "the search must find the machine while it runs"
+    assert _running(tmp_path) == []
+
+
+def _running(folder: Path) -> list[str]:
+    return [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if str(folder).encode() in _read(path)]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
