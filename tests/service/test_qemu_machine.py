@@ -21,6 +21,7 @@ from sdbox.qemu.tpm import manufacture
 pytestmark = pytest.mark.root
 
 BOOT_SECONDS = 60.0
+NOTHING_TO_BOOT = "Press any key to enter the Boot Manager Menu"
 GREY = (152, 152, 152)  # background of the firmware's menu
 
 
@@ -40,10 +41,17 @@ def machine_spec(work: Path) -> MachineSpec:
     return MachineSpec(work=work / "m", uuid=uuid.uuid4(), firmware=firmware, tpm=tpm, memory=256)
 
 
+def open_menu(machine: Machine, since: int = 0) -> None:
+    """Wait until the firmware finds nothing to boot, then enter its menu."""
+    machine.wait_console(NOTHING_TO_BOOT, BOOT_SECONDS, since=since)
+    machine.press("esc")
+    machine.wait_pixels(shows_menu, "the firmware's menu", BOOT_SECONDS)
+
+
 @pytest.fixture(scope="module")
 def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     with Machine(machine_spec(tmp_path_factory.mktemp("boot"))) as machine:
-        machine.wait_pixels(shows_menu, "the firmware's menu", BOOT_SECONDS)
+        open_menu(machine)
         yield machine
 
 
@@ -74,8 +82,7 @@ def test_a_key_reaches_the_guest(booted: Machine) -> None:
 def test_reset_starts_the_firmware_again(booted: Machine) -> None:
     mark = booted.console.mark()
     booted.reset()
-    booted.wait_console("starting Boot0000", BOOT_SECONDS, since=mark)
-    booted.wait_pixels(shows_menu, "the menu after the reset", BOOT_SECONDS)
+    open_menu(booted, since=mark)
 
 
 def test_restored_machines_go_on_apart(saved: SavedMachine, tmp_path: Path) -> None:
@@ -102,7 +109,7 @@ def test_power_comes_back_to_the_same_machine(saved: SavedMachine, tmp_path: Pat
     with pytest.raises(ChildFailed):
         machine.screenshot()
     with Machine(machine.spec) as again:
-        again.wait_console("starting Boot0000", BOOT_SECONDS)
+        again.wait_console(NOTHING_TO_BOOT, BOOT_SECONDS)
 
 
 def test_a_machine_that_can_not_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:
