@@ -87,46 +87,13 @@ static void read_parameters(struct parameters *found)
         refuse("cmdline", "not the signed one");
 }
 
-/* The 128 bits of `digits` as a UUID: partition UUIDs are halves of the root hash (Discoverable Partitions). */
-static void as_uuid(const char *digits, char uuid[37])
+/* Partition UUIDs are the halves of the root hash (Discoverable Partitions Specification). */
+static void wait_for_partition(const char *digits, char path[PATH_SIZE])
 {
-    snprintf(uuid, 37, "%.8s-%.4s-%.4s-%.4s-%.12s", digits, digits + 8, digits + 12, digits + 16, digits + 20);
-}
-
-static int find_partition(const char *uuid, char path[64])
-{
-    char wanted[64], text[1024], name[320];
-    struct dirent *entry;
-    DIR *folder = opendir("/sys/class/block");
-    snprintf(wanted, sizeof wanted, "PARTUUID=%s\n", uuid);
-    while (folder != NULL && (entry = readdir(folder)) != NULL) {
-        snprintf(name, sizeof name, "/sys/class/block/%s/uevent", entry->d_name);
-        int file = open(name, O_RDONLY | O_CLOEXEC);
-        ssize_t length = file < 0 ? -1 : read(file, text, sizeof text - 1);
-        if (file >= 0)
-            close(file);
-        if (length <= 0)
-            continue;
-        text[length] = '\0';
-        if (strstr(text, wanted) != NULL) {
-            snprintf(path, 64, "/dev/%.50s", entry->d_name);
-            closedir(folder);
-            return 1;
-        }
-    }
-    if (folder != NULL)
-        closedir(folder);
-    return 0;
-}
-
-static void wait_for_partition(const char *digits, char path[64])
-{
-    char uuid[37];
     const struct timespec pause = {.tv_nsec = POLL_NANOSECONDS};
-    as_uuid(digits, uuid);
-    while (!find_partition(uuid, path)) {
+    while (!find_partition(digits, path)) {
         if (uptime() > DEVICE_SECONDS)
-            refuse("partition", uuid);
+            refuse("partition", "no disk has the root of this image");
         load_for_devices();
         nanosleep(&pause, NULL);
     }
@@ -164,7 +131,7 @@ static _Noreturn void switch_root(const char *init)
 int main(void)
 {
     struct parameters parameters = {0};
-    char data[64], hashes[64], text[64];
+    char data[PATH_SIZE], hashes[PATH_SIZE], text[64];
     mount_or_refuse("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC);
     mount_or_refuse("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC);
     mount_or_refuse("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC);
@@ -173,7 +140,7 @@ int main(void)
     read_parameters(&parameters);
     load_always();
     wait_for_partition(parameters.root_hash, data);
-    wait_for_partition(parameters.root_hash + 32, hashes);
+    wait_for_partition(parameters.root_hash + UUID_DIGITS, hashes);
     mount_or_refuse(open_verity(parameters.root_hash, data, hashes), "/root", "erofs", MS_RDONLY | MS_NOSUID | MS_NODEV);
     snprintf(text, sizeof text, "sdbox-boot root %.3f", uptime());
     say("3", text);

@@ -1,4 +1,4 @@
-/* The initrd's one program, in three parts. Every failure ends in refuse(): a line on all consoles, then a reboot. */
+/* The initrd's one program, in four parts. Every failure ends in refuse(): a line on all consoles, then a reboot. */
 #ifndef SDBOX_INIT_H
 #define SDBOX_INIT_H
 
@@ -6,6 +6,8 @@
 #include <stddef.h>
 
 #define ROOT_HASH_DIGITS 64 /* SHA-256 in hex */
+#define UUID_DIGITS 32
+#define PATH_SIZE 64
 
 struct parameters {
     char root_hash[ROOT_HASH_DIGITS + 1];
@@ -19,6 +21,9 @@ double uptime(void);
 /* modules.c: loads what `/modules.conf` lists for the devices that are present; called again while devices appear. */
 void load_always(void);
 void load_for_devices(void);
+
+/* partition.c: whether a partition with this GUID (32 hex digits) is there, and the path of its device. */
+int find_partition(const char *digits, char path[PATH_SIZE]);
 
 /* verity.c: maps root over its hash tree and returns the path of the mapped device. */
 const char *open_verity(const char *root_hash, const char *data, const char *hashes);

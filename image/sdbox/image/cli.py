@@ -71,9 +71,11 @@ def build(
     """Build root file system, signed UKI, disk, firmware variables and reference values."""
     if keys is None or centre_ca is None:
         ensure_development_pki()
-    given = {"endpoints": endpoints, "gateway_name": gateway_name, "centre_ca": centre_ca}
-    site: SiteSettings = dataclasses.replace(
-        development_site(), **{name: value for name, value in given.items() if value}
+    bench = development_site()
+    site = SiteSettings(
+        centre_ca=centre_ca or bench.centre_ca,
+        endpoints=endpoints or bench.endpoints,
+        gateway_name=gateway_name or bench.gateway_name,
     )
     request = BuildRequest(
         output=output.absolute(),

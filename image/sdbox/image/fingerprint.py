@@ -40,9 +40,12 @@ def walk(top: Path) -> Iterator[Path]:
 
 def _entry(top: Path, path: Path) -> bytes:
     mode = path.lstat().st_mode
-    if stat.S_ISLNK(mode):
-        data = str(path.readlink()).encode()
-    else:
-        data = path.read_bytes() if stat.S_ISREG(mode) else b""
     name = str(path.relative_to(top)).encode()
-    return hashlib.sha256(b"\0".join((name, oct(stat.S_IFMT(mode) | mode & stat.S_IXUSR).encode(), data))).digest()
+    kind = oct(stat.S_IFMT(mode) | mode & stat.S_IXUSR).encode()
+    return hashlib.sha256(b"\0".join((name, kind, _content(path, mode)))).digest()
+
+
+def _content(path: Path, mode: int) -> bytes:
+    if stat.S_ISLNK(mode):
+        return str(path.readlink()).encode()
+    return path.read_bytes() if stat.S_ISREG(mode) else b""

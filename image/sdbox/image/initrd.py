@@ -29,7 +29,7 @@ class Entry:
 
 
 def cpio_archive(entries: Iterable[Entry]) -> bytes:
-    """Return a newc archive (kernel: Documentation/driver-api/early-userspace/buffer-format.rst); no times, no owners."""
+    """Return a newc archive (kernel: Documentation/driver-api/early-userspace/buffer-format.rst): no times."""
     body = b"".join(_record(number, entry) for number, entry in enumerate((*entries, Entry("TRAILER!!!", 0)), start=1))
     return body + b"\0" * (-len(body) % 512)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sdbox.image.cache import cached
 from sdbox.image.command import run
+from sdbox.image.fingerprint import Part
 from sdbox.image.request import ImageError
 from sdbox.image.source import BOX_PARTS, Source
 
@@ -32,11 +33,10 @@ def ensure_locked_wheels(source: Source) -> Path:
 
 def ensure_own_wheel(source: Source) -> Path:
     """Return a folder with `site`: our wheel, without the parts that are not for the box."""
-    files = [source.root / "pyproject.toml", *(source.root / part / "sdbox" for part in BOX_PARTS)]
-    parts = [*files, source.root / "smartcard" / "variants", *NOT_ON_THE_BOX]
-    return cached(
-        "own", [part for part in parts if isinstance(part, str) or part.exists()], lambda folder: _build(source, folder)
-    )
+    paths = [source.root / "pyproject.toml", source.root / "smartcard" / "variants"]
+    paths += [source.root / part / "sdbox" for part in BOX_PARTS]
+    parts: list[Part] = [*(path for path in paths if path.exists()), *NOT_ON_THE_BOX]
+    return cached("own", parts, lambda folder: _build(source, folder))
 
 
 def _install(source: Source, folder: Path) -> None:

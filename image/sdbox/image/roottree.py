@@ -42,7 +42,7 @@ class Ingredients:
 
 
 def ensure_trimmed_tree(source: Source, base: Path, program: Path) -> Path:
-    """Return a folder with `tree` (trimmed Debian), `vmlinuz` and `initrd`, made from `base` and the /init `program`."""
+    """Return a folder with `tree` (trimmed Debian), `vmlinuz` and `initrd`, from `base` and the /init `program`."""
     lists = (REMOVED, KEPT_UNITS, ROOT_MODULES, INITRD_MODULES)
     parts: list[Part] = [base.name, program, *(source.root / name for name in lists)]
     return cached("trimmed", parts, lambda folder: _trim(source, folder, base, program))

@@ -50,7 +50,7 @@ table inet sdbox {{
 
 
 def parse_gateway(endpoint: str) -> tuple[str, int]:
-    """Return address and port of "a.b.c.d:port"; BadRequestError otherwise. A name would need DNS, which is filtered."""
+    """Return address and port of "a.b.c.d:port"; BadRequestError otherwise. A name would need DNS."""
     found = ENDPOINT.fullmatch(endpoint)
     try:
         address, port = (str(ipaddress.IPv4Address(found[1])), int(found[2])) if found else ("", 0)

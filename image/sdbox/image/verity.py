@@ -14,7 +14,7 @@ from sdbox.image.request import ImageError
 SALT = "5d" * 32
 FILE_SYSTEM_UUID = UUID("5db0a7e1-7e0f-4b1d-9c55-0d1f6a3c2b10")
 VERITY_UUID = UUID("5db0a7e1-7e0f-4b1d-9c55-0d1f6a3c2b11")
-COMPRESSION = ("-zlz4hc,12", "-C65536")
+COMPRESSION = ("-zlz4hc,9", "-C65536")
 ROOT_HASH = re.compile(r"^Root hash:\s+([0-9a-f]{64})$", re.MULTILINE)
 
 
@@ -39,7 +39,7 @@ class VerityRoot:
 def make_root(tree: Path, folder: Path) -> VerityRoot:
     """Write root.erofs, root.verity and root.hash of `tree` into `folder`."""
     data, hashes = folder / "root.erofs", folder / "root.verity"
-    options = ["--quiet", *COMPRESSION, f"-T{EPOCH}", f"-U{FILE_SYSTEM_UUID}", "--all-time", "-Efragments,dedupe"]
+    options = ["--quiet", *COMPRESSION, f"-T{EPOCH}", f"-U{FILE_SYSTEM_UUID}", "--all-time"]
     run_tool("root file system", ["mkfs.erofs", *options, str(data), str(tree)], binds=[folder, tree])
     command = ["veritysetup", "format", f"--salt={SALT}", f"--uuid={VERITY_UUID}", str(data), str(hashes)]
     found = ROOT_HASH.search(run_tool("hash tree", command, binds=[folder]))
