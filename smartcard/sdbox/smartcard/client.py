@@ -112,21 +112,26 @@ class CardWorker:
         return told.scheme, told.signature
 
     def kill(self) -> None:
-        """End the worker at once (card removed). pcscd resets a card whose owner died in a transaction."""
+        """End the worker at once (card removed); a call under way raises. Call `close` afterwards.
+
+        pcscd resets a card whose owner died in a transaction, and OpenSC holds one from login on (lock_login).
+        """
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        self._link.close()
+        with contextlib.suppress(OSError):
+            self._link.shutdown(socket.SHUT_RDWR)  # closing it would leave a call under way waiting for its deadline
 
     async def close(self) -> None:
         """End the card session with a card reset, so that no other process can sign; then end the worker."""
         try:
-            if self._process.returncode is None and self._link.fileno() >= 0:
+            if self._process.returncode is None:
                 await self._call(AskClose(), TellClosed, CLOSE_DEADLINE)
         except Refusal:
             pass  # the worker is gone or hangs: killed below, and pcscd resets the card
         finally:
             self.kill()
             await self._process.wait()
+            self._link.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -150,7 +155,10 @@ class CardWorker:
                 self.kill()
                 raise
         if isinstance(told, TellRefused):
-            raise _refusal(told)
+            refusal = _refusal(told)
+            if refusal.reason is Reason.CARD_FAILED:
+                self.kill()  # it may be another card by now
+            raise refusal
         if not isinstance(told, expected):
             self.kill()
             raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: unexpected {type(told).__name__}")

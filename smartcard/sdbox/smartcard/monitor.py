@@ -32,7 +32,7 @@ class CardMonitor:
     Survives readers that come and go and a restart of pcscd: its death counts as removal of every card.
     """
 
-    def __init__(self, callback: Callable[[CardEvent], None]) -> None:
+    def __init__(self, callback: Callable[[CardEvent], object]) -> None:
         self._callback = callback
         self._stopping = threading.Event()
         self._watch: ReaderWatch | None = None

@@ -115,6 +115,19 @@ def _connection(reader: str) -> Iterator[tuple[Any, int]]:
         scard.SCardReleaseContext(context)
 
 
+def card_in(reader: str) -> CardSeen | None:
+    """Return the card in `reader` without touching it: works while another process holds it."""
+    context = _establish()
+    try:
+        asked = [(reader, scard.SCARD_STATE_UNAWARE)]
+        code, states = scard.SCardGetStatusChange(context, 0, asked)
+        _check("SCardGetStatusChange", code)
+        ((_, state, atr),) = states
+        return _seen(state, bytes(atr))
+    finally:
+        scard.SCardReleaseContext(context)
+
+
 def reset_card(reader: str) -> None:
     """Reset the card in `reader`: whoever was logged in to it no longer is. PcscError if somebody holds it."""
     with _connection(reader) as (card, _):

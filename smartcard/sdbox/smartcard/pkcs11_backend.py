@@ -23,7 +23,7 @@ from pkcs11.types import PROTECTED_AUTH
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.certificates import Scheme, choose_scheme, digest_of, is_signed_by, project_of, public_key_of
-from sdbox.smartcard.pcsc import PcscError, ask_card, reset_card
+from sdbox.smartcard.pcsc import PcscError, ask_card, card_in, reset_card
 from sdbox.smartcard.values import LoginMethod, LoginRefused, LoginStatus
 from sdbox.smartcard.variants import Variant, module_path
 
@@ -62,6 +62,7 @@ class CardSession:
         self._identity: CardIdentity | None = None
         self._keys: dict[bytes, Any] = {}
         with _translated("open"):
+            self._inserted = card_in(reader) if reader else None
             if reader:
                 reset_card(reader)  # nobody's earlier login is ours
             self._library = pkcs11.lib(module_path(variant))
@@ -69,7 +70,7 @@ class CardSession:
             self._serial: bytes = self._slot.get_token().serial
 
     def status(self) -> LoginStatus:
-        """Return the retry counter; costs no try."""
+        """Return the retry counter (unknown once logged in: the module holds the card then); costs no try."""
         with _translated("status"):
             flags, tries = self._token().flags, self._tries()
         blocked = tries == 0 or bool(flags & TokenFlag.USER_PIN_LOCKED)
@@ -130,7 +131,12 @@ class CardSession:
         return usable[0]
 
     def _token(self) -> pkcs11.Token:
-        """Return the token with its flags as they are now; Refusal if it is not the card of before."""
+        """Return the token with its flags as they are now; Refusal if it is not the card of before, left in all along.
+
+        OpenSC may answer for a card that is gone, so PC/SC's count of insertions is compared first.
+        """
+        if self._reader and card_in(self._reader) != self._inserted:
+            raise Refusal(Reason.CARD_FAILED, "the card was taken out")
         token = self._slot.get_token()
         if token.serial != self._serial:
             raise Refusal(Reason.CARD_FAILED, "another card is in the reader")
@@ -139,7 +145,7 @@ class CardSession:
     def _tries(self) -> int | None:
         """Ask the card for its retry counter (VERIFY without data, ISO 7816-4, 11.6.6); None if it does not say."""
         command = self._variant.login.counter
-        if command is None:
+        if command is None or self._session is not None:
             return None
         answer = int.from_bytes(ask_card(self._reader, bytes.fromhex(command)), "big")
         if answer == BLOCKED:

@@ -1,0 +1,178 @@
+"""A PC/SC service of its own with a virtual reader, emulated cards to put into it, and SoftHSM tokens.
+
+pcscd runs in a network namespace of its own, because vpcd listens on every interface; it gets its socket passed
+(systemd's protocol), so that no mount namespace is needed and clients find it by PCSCLITE_CSOCK_NAME.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+
+from sdbox.smartcard.virtual.personalise import FilledContainer
+
+PORT = 35963  # in a namespace of its own: no clash
+PIN = "123456"
+# libpcsclite remembers the path for as long as a process lives: one for all tests, a new pcscd behind it for each.
+FOLDER = Path(tempfile.mkdtemp(prefix="sdbox-pcsc-"))
+SOCKET = FOLDER / "pcscd.comm"
+READER_CONF = (
+    f'FRIENDLYNAME "Virtual PCD"\nDEVICENAME /dev/null:{PORT}\n'
+    "LIBPATH /usr/lib/pcsc/drivers/serial/libifdvpcd.so\nCHANNELID 0x8C7B\n"
+)
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {seconds:g} s for {what}")
+        time.sleep(0.02)
+
+
+class Pcscd:
+    """One pcscd. `restart` is what an update or a crash of it does."""
+
+    def __init__(self) -> None:
+        os.environ["PCSCLITE_CSOCK_NAME"] = str(SOCKET)
+        (FOLDER / "readers").mkdir(exist_ok=True)
+        (FOLDER / "readers" / "vpcd").write_text(READER_CONF)
+        self._start()
+
+    def _start(self) -> None:
+        SOCKET.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(SOCKET))
+            listener.listen(16)
+            script = (
+                'ip link set lo up && exec 3<&"$0" && LISTEN_FDS=1 LISTEN_PID=$$ exec pcscd --foreground --config "$1"'
+            )
+            self.process = subprocess.Popen(
+                ["unshare", "--net", "bash", "-c", script, str(listener.fileno()), str(FOLDER / "readers")],
+                pass_fds=(listener.fileno(),),
+                stdout=subprocess.DEVNULL,
+            )
+        wait_for(self._listens, "vpcd to listen")
+
+    def _listens(self) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError("pcscd ended")
+        return f":{PORT:04X} " in Path(f"/proc/{self.process.pid}/net/tcp").read_text()
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+    def restart(self) -> None:
+        self.stop()
+        self._start()
+
+
+class EmulatedCard:
+    """`sdbox card emulate` on a vpcd wire, as a child process."""
+
+    def __init__(self, pcscd: Pcscd, variant: str, projects: Sequence[str], options: Sequence[str] = ()) -> None:
+        command = [sys.executable, "-m", "sdbox.smartcard.cli", "emulate", "--wire", "vpcd"]
+        command += ["--address", f"127.0.0.1:{PORT}", "--variant", variant, "--projects", ",".join(projects), *options]
+        self.events: list[str] = []
+        self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._child = subprocess.Popen(
+            ["nsenter", "--target", str(pcscd.process.pid), "--net", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.expect("ready")
+
+    def _read(self) -> None:
+        for line in self._child.stdout or ():
+            self.events.append(line.strip())
+            self._queue.put(line.strip())
+
+    def tell(self, command: str) -> None:
+        if self._child.stdin is None:
+            raise RuntimeError("no standard input")
+        self._child.stdin.write(command + "\n")
+        self._child.stdin.flush()
+
+    def expect(self, event: str, seconds: float = 10.0) -> None:
+        """Read events until `event` comes."""
+        end = time.monotonic() + seconds
+        try:
+            while self._queue.get(timeout=max(0.0, end - time.monotonic())) != event:
+                pass
+        except queue.Empty:
+            raise TimeoutError(f"waited for {event!r}; events: {self.events}") from None
+
+    def insert(self) -> None:
+        self.tell("insert")
+        self.expect("card in")
+
+    def remove(self) -> None:
+        self.tell("remove")
+        self.expect("card out")
+
+    @property
+    def verifies(self) -> int:
+        return sum(event.startswith("verify") for event in self.events)
+
+    def close(self) -> None:
+        self._child.kill()
+        self._child.wait(10)
+        self._reader.join(10)
+
+
+@contextmanager
+def running_pcscd() -> Iterator[Pcscd]:
+    pcscd = Pcscd()
+    try:
+        yield pcscd
+    finally:
+        pcscd.stop()
+
+
+@contextmanager
+def emulated_card(
+    pcscd: Pcscd, variant: str, projects: Sequence[str] = ("atlas", "boreal"), options: Sequence[str] = ()
+) -> Iterator[EmulatedCard]:
+    card = EmulatedCard(pcscd, variant, projects, options)
+    try:
+        yield card
+    finally:
+        card.close()
+
+
+def make_softhsm_token(folder: Path, containers: Sequence[FilledContainer]) -> None:
+    """Make the token `sdbox` with `containers`, and point SOFTHSM2_CONF at it."""
+    (folder / "tokens").mkdir()
+    conf = folder / "softhsm2.conf"
+    conf.write_text(f"directories.tokendir = {folder}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
+    os.environ["SOFTHSM2_CONF"] = str(conf)
+    login = ["--pin", PIN]
+    run("softhsm2-util", "--init-token", "--free", "--label", "sdbox", "--so-pin", "12345678", *login)
+    for index, container in enumerate(containers, 1):
+        key, certificate = folder / f"{index}.pem", folder / f"{index}.der"
+        private = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        key.write_bytes(container.key.private_bytes(*private))
+        certificate.write_bytes(container.certificate)
+        name = ["--label", container.project, "--id", f"{index:02x}"]
+        run("softhsm2-util", "--import", str(key), "--token", "sdbox", *name, *login)
+        module = ["--module", "/usr/lib/softhsm/libsofthsm2.so", "--token-label", "sdbox", "--login"]
+        run("pkcs11-tool", *module, *login, "--write-object", str(certificate), "--type", "cert", *name)
+
+
+def run(*command: str, seconds: float = 20.0, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=check)

@@ -1,0 +1,326 @@
+"""The card worker against emulated cards through real pcscd and OpenSC: fingers, PINs, counters, removal, reset."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.smartcard.certificates import Scheme, is_signed_by, public_key_of
+from sdbox.smartcard.client import CardWorker
+from sdbox.smartcard.pcsc import PcscError, ask_card, card_in
+from sdbox.smartcard.values import LoginRefused
+from sdbox.smartcard.variants import variant_named
+from tests.service.smartcard_bench import PIN, Pcscd, emulated_card, running_pcscd, wait_for
+
+pytestmark = pytest.mark.root
+READER = "Virtual PCD 00 00"
+P256, PSS = 0x0403, 0x0804
+
+
+@pytest.fixture
+def pcscd() -> Iterator[Pcscd]:
+    with running_pcscd() as service:
+        yield service
+
+
+def pcsc_sees_card() -> bool:
+    try:
+        return card_in(READER) is not None
+    except PcscError:
+        return False
+
+
+async def start(name: str) -> CardWorker:
+    await asyncio.to_thread(wait_for, pcsc_sees_card, "PC/SC to see the card")
+    return await CardWorker.start(variant_named(name), READER)
+
+
+# What a thief would run: ask an open card for a signature, again and again, without verifying anybody.
+THIEF = """
+import sys, time
+from sdbox.smartcard.pcsc import PcscError, ask_card
+end, command = time.monotonic() + float(sys.argv[2]), bytes.fromhex(sys.argv[3])
+print("trying", flush=True)
+while time.monotonic() < end:
+    try:
+        if ask_card(sys.argv[1], command)[-2:] == b"\\x90\\x00":
+            print("signed", flush=True)
+    except PcscError:
+        pass
+"""
+SIGN = {
+    "sc-hsm-bio": "8068017000 0020" + 32 * "00" + "0000",
+    "piv": "0087119A26 7C2482008120" + 32 * "00" + "00",
+}
+
+
+class Thief:
+    """Another process that tries to sign for `seconds`."""
+
+    def __init__(self, variant: str, seconds: float) -> None:
+        command = [sys.executable, "-c", THIEF, READER, str(seconds), SIGN[variant]]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def signatures(self) -> int:
+        """Wait for its end; how many signatures it got."""
+        output, _ = self._process.communicate(timeout=30)
+        assert output.startswith("trying")
+        return output.count("signed")
+
+
+def test_finger_opens_all_projects_and_signs(pcscd: Pcscd) -> None:
+    with emulated_card(pcscd, "sc-hsm-bio", ("atlas", "boreal", "cassini")) as card:
+        card.insert()
+
+        async def scene() -> None:
+            async with await start("sc-hsm-bio") as worker:
+                login = asyncio.create_task(worker.login(None))
+                await asyncio.to_thread(card.expect, "sensor wait")
+                card.tell("touch good")
+                identity = await login
+                assert [container.project for container in identity.containers] == ["atlas", "boreal", "cassini"]
+                for container in identity.containers:
+                    scheme, signature = await worker.sign(container.key_id, b"content", [PSS, P256])
+                    key = public_key_of(container.certificate)
+                    assert scheme == P256
+                    assert key is not None
+                    assert is_signed_by(key, Scheme(scheme), b"content", signature)
+                with pytest.raises(Refusal) as refused:
+                    await worker.sign(identity.containers[0].key_id, b"content", [PSS])
+                assert refused.value.reason is Reason.CARD_PROOF
+
+        asyncio.run(scene())
+        assert card.verifies == 1
+
+
+def test_wrong_finger_spends_one_try_until_the_card_is_blocked(pcscd: Pcscd) -> None:
+    with emulated_card(pcscd, "sc-hsm-bio") as card:
+        card.insert()
+        card.tell("auto wrong")
+
+        async def scene() -> None:
+            async with await start("sc-hsm-bio") as worker:
+                for tries, reason in ((2, Reason.CARD_FINGER), (1, Reason.CARD_FINGER), (0, Reason.CARD_BLOCKED)):
+                    with pytest.raises(LoginRefused) as refused:
+                        await worker.login(None)
+                    assert (refused.value.reason, refused.value.tries) == (reason, tries)
+                    status = await worker.status()
+                    assert (status.tries, status.final_try, status.blocked) == (tries, tries == 1, tries == 0)
+                with pytest.raises(LoginRefused) as refused:
+                    await worker.login(None)
+                assert refused.value.reason is Reason.CARD_BLOCKED
+
+        asyncio.run(scene())
+        assert card.verifies == 3, "a blocked card must not be asked again"
+
+
+def test_nobody_touches_and_no_try_is_lost(pcscd: Pcscd) -> None:
+    with emulated_card(pcscd, "sc-hsm-bio", options=["--touch-seconds", "0.5"]) as card:
+        card.insert()
+
+        async def scene() -> None:
+            async with await start("sc-hsm-bio") as worker:
+                with pytest.raises(LoginRefused) as refused:
+                    await worker.login(None)
+                assert (refused.value.reason, refused.value.tries) == (Reason.CARD_TIMEOUT, 3)
+                card.tell("auto good")
+                assert len((await worker.login(None)).containers) == 2
+
+        asyncio.run(scene())
+        assert card.verifies == 1
+
+
+def test_wrong_pin_spends_one_try_and_right_pin_signs_with_every_slot(pcscd: Pcscd) -> None:
+    with emulated_card(pcscd, "piv", ("atlas", "boreal", "cassini")) as card:
+        card.insert()
+
+        async def scene() -> None:
+            async with await start("piv") as worker:
+                wrong, right = bytearray(b"654321"), bytearray(PIN.encode())
+                with pytest.raises(LoginRefused) as refused:
+                    await worker.login(wrong)
+                assert (refused.value.reason, refused.value.tries) == (Reason.CARD_PIN, 2)
+                assert card.verifies == 1
+                identity = await worker.login(right)
+                assert wrong == right == bytes(6), "PIN buffers are wiped"
+                assert [container.project for container in identity.containers] == ["atlas", "boreal", "cassini"]
+                for container in identity.containers:
+                    scheme, signature = await worker.sign(container.key_id, b"content", [P256])
+                    key = public_key_of(container.certificate)
+                    assert key is not None
+                    assert is_signed_by(key, Scheme(scheme), b"content", signature)
+
+        asyncio.run(scene())
+        assert card.verifies == 2
+
+
+def test_rsa_card_signs_with_pss(pcscd: Pcscd) -> None:
+    with emulated_card(pcscd, "piv", ("atlas",), ["--keys", "rsa2048"]) as card:
+        card.insert()
+
+        async def scene() -> None:
+            async with await start("piv") as worker:
+                (container,) = (await worker.login(bytearray(PIN.encode()))).containers
+                scheme, signature = await worker.sign(container.key_id, b"content", [P256, PSS])
+                key = public_key_of(container.certificate)
+                assert key is not None
+                assert is_signed_by(key, Scheme(scheme), b"content", signature)
+
+        asyncio.run(scene())
+
+
+def test_a_card_left_open_signs_for_anybody(pcscd: Pcscd) -> None:
+    """The danger is real: without a reset the thief of the next tests succeeds."""
+    with emulated_card(pcscd, "sc-hsm-bio") as card:
+        card.insert()
+        card.tell("auto good")
+        wait_for(pcsc_sees_card, "PC/SC to see the card")
+        for command in ("00A404000BE82B0601040181C31F0201", "0020008100"):
+            assert ask_card(READER, bytes.fromhex(command))[-2:] == b"\x90\x00"
+        assert Thief("sc-hsm-bio", 1).signatures() > 0
+
+
+@pytest.mark.parametrize("name", ["sc-hsm-bio", "piv"])
+def test_no_other_process_signs_during_or_after_a_session(pcscd: Pcscd, name: str) -> None:
+    with emulated_card(pcscd, name) as card:
+        card.insert()
+        card.tell("auto good")
+
+        async def scene() -> None:
+            worker = await start(name)
+            identity = await worker.login(None if name == "sc-hsm-bio" else bytearray(PIN.encode()))
+            thief = Thief(name, 3)
+            await asyncio.sleep(1)
+            await worker.sign(identity.containers[0].key_id, b"content", [P256])
+            await worker.close()
+            assert await asyncio.to_thread(thief.signatures) == 0
+
+        asyncio.run(scene())
+        assert card.events.count("sign") == 1
+
+
+def test_a_killed_worker_leaves_no_open_card(pcscd: Pcscd) -> None:
+    with emulated_card(pcscd, "sc-hsm-bio") as card:
+        card.insert()
+        card.tell("auto good")
+
+        async def scene() -> None:
+            worker = await start("sc-hsm-bio")
+            await worker.login(None)
+            thief = Thief("sc-hsm-bio", 2)
+            await asyncio.sleep(0.5)
+            worker.kill()
+            await worker.close()
+            assert await asyncio.to_thread(thief.signatures) == 0
+
+        asyncio.run(scene())
+        assert "sign" not in card.events
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def test_removal_while_the_sensor_waits_ends_the_login(pcscd: Pcscd) -> None:
+    with emulated_card(pcscd, "sc-hsm-bio") as card:
+        card.insert()
+
+        async def scene() -> None:
+            worker = await start("sc-hsm-bio")
+            login = asyncio.create_task(worker.login(None))
+            await asyncio.to_thread(card.expect, "sensor wait")
+            card.remove()
+            worker.kill()
+            with pytest.raises(Refusal) as refused:
+                await login
+            assert refused.value.reason is Reason.CARD_FAILED
+            await worker.close()
+            assert not is_alive(worker.pid)
+
+        asyncio.run(scene())
+        assert card.verifies == 0
+
+
+def test_removal_in_a_session_ends_signing(pcscd: Pcscd) -> None:
+    with emulated_card(pcscd, "piv") as card:
+        card.insert()
+
+        async def scene() -> None:
+            worker = await start("piv")
+            identity = await worker.login(bytearray(PIN.encode()))
+            card.remove()
+            card.insert()  # the same card again, locked: the old session must not use it
+            with pytest.raises(Refusal) as refused:
+                await worker.sign(identity.containers[0].key_id, b"content", [P256])
+            assert refused.value.reason is Reason.CARD_FAILED
+            await worker.close()
+
+        asyncio.run(scene())
+        assert "sign" not in card.events
+
+
+def test_a_swapped_card_is_not_taken_for_the_old_one(pcscd: Pcscd) -> None:
+    with emulated_card(pcscd, "sc-hsm-bio", ("atlas",)) as old, emulated_card(pcscd, "sc-hsm-bio", ("boreal",)) as new:
+        old.insert()
+        old.tell("auto good")
+        new.tell("auto good")
+
+        async def scene() -> None:
+            worker = await start("sc-hsm-bio")
+            identity = await worker.login(None)
+            old.remove()
+            new.insert()
+            await asyncio.to_thread(wait_for, pcsc_sees_card, "PC/SC to see the other card")
+            with pytest.raises(Refusal):
+                await worker.sign(identity.containers[0].key_id, b"content", [P256])
+            with pytest.raises(Refusal):
+                await worker.status()
+            await worker.close()
+
+        asyncio.run(scene())
+        assert new.verifies == 0
+        assert "sign" not in new.events
+
+
+def test_a_mute_card_runs_into_the_deadline(pcscd: Pcscd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdbox.smartcard.client.CALL_DEADLINE", 10.0)
+    with emulated_card(pcscd, "sc-hsm-bio", options=["--fault", "mute"]) as card:
+        card.insert()
+
+        async def scene() -> None:
+            worker = await start("sc-hsm-bio")
+            await worker.status()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await worker.login(None)
+            begun = time.monotonic()
+            await worker.close()
+            assert time.monotonic() - begun < 1.0
+            assert not is_alive(worker.pid)
+
+        asyncio.run(scene())
+
+
+def test_the_worker_leaks_nothing(pcscd: Pcscd) -> None:
+    """No PIN in its arguments or environment; no core file, no tracing."""
+    with emulated_card(pcscd, "piv") as card:
+        card.insert()
+
+        async def scene() -> None:
+            async with await start("piv") as worker:
+                await worker.login(bytearray(PIN.encode()))
+                process = Path(f"/proc/{worker.pid}")
+                assert PIN.encode() not in (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+                assert "Max core file size        0                    0" in (process / "limits").read_text()
+                assert PIN not in " ".join(card.events)
+                sockets = [link for link in (process / "fd").iterdir() if str(link.readlink()).startswith("socket:")]
+                assert len(sockets) <= 2, "the agent's and PC/SC's, nothing inherited"
+
+        asyncio.run(scene())
