@@ -82,9 +82,9 @@ class Pcscd:
 class EmulatedCard:
     """`sdbox card emulate` on a vpcd wire, as a child process."""
 
-    def __init__(self, pcscd: Pcscd, variant: str, projects: Sequence[str], options: Sequence[str] = ()) -> None:
+    def __init__(self, pcscd: Pcscd, variant: str, options: Sequence[str], slot: int) -> None:
         command = [sys.executable, "-m", "sdbox.smartcard.cli", "emulate", "--wire", "vpcd"]
-        command += ["--address", f"127.0.0.1:{PORT}", "--variant", variant, "--projects", ",".join(projects), *options]
+        command += ["--address", f"127.0.0.1:{PORT + slot}", "--variant", variant, *options]
         self.events: list[str] = []
         self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._child = subprocess.Popen(
@@ -146,9 +146,15 @@ def running_pcscd() -> Iterator[Pcscd]:
 
 @contextmanager
 def emulated_card(
-    pcscd: Pcscd, variant: str, projects: Sequence[str] = ("atlas", "boreal"), options: Sequence[str] = ()
+    pcscd: Pcscd,
+    variant: str,
+    projects: Sequence[str] = ("atlas", "boreal"),
+    options: Sequence[str] = (),
+    *,
+    slot: int = 0,
 ) -> Iterator[EmulatedCard]:
-    card = EmulatedCard(pcscd, variant, projects, options)
+    """Run an emulated card for reader `slot` (vpcd has two)."""
+    card = EmulatedCard(pcscd, variant, ["--projects", ",".join(projects), *options], slot)
     try:
         yield card
     finally:

@@ -1,0 +1,145 @@
+"""What every variant must do alike: status, a wrong login, a right login, containers, signatures, the end.
+
+The agent relies on exactly this; a new variant joins by a line in VARIANTS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.smartcard.certificates import Scheme, is_signed_by, public_key_of
+from sdbox.smartcard.client import CardWorker
+from sdbox.smartcard.pcsc import PcscError, card_in
+from sdbox.smartcard.values import LoginMethod, LoginRefused
+from sdbox.smartcard.variants import Variant, variant_named
+from sdbox.smartcard.virtual.personalise import Issuer, Project, fill_containers
+from tests.service.smartcard_bench import PIN, emulated_card, make_softhsm_token, running_pcscd, wait_for
+
+pytestmark = pytest.mark.root
+READER = "Virtual PCD 00 00"
+PROJECTS = ("atlas", "boreal", "cassini")
+VARIANTS = ("piv", "sc-hsm-bio", "softhsm")
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A card that is in, and how its holder behaves."""
+
+    variant: Variant
+    reader: str
+    finger: Callable[[str], None]
+
+    def credential(self, *, right: bool) -> bytearray | None:
+        if self.variant.login.method is LoginMethod.FINGER:
+            self.finger("good" if right else "wrong")
+            return None
+        return bytearray((PIN if right else "654321").encode())
+
+    async def start(self) -> CardWorker:
+        return await CardWorker.start(self.variant, self.reader)
+
+
+def _sees_card() -> bool:
+    try:
+        return card_in(READER) is not None
+    except PcscError:
+        return False
+
+
+@contextmanager
+def _card_stage(name: str) -> Iterator[Stage]:
+    with running_pcscd() as pcscd, emulated_card(pcscd, name, PROJECTS) as card:
+        card.insert()
+        wait_for(_sees_card, "PC/SC to see the card")
+        yield Stage(variant_named(name), READER, lambda finger: card.tell(f"auto {finger}"))
+
+
+@contextmanager
+def _softhsm_stage(folder: Path) -> Iterator[Stage]:
+    make_softhsm_token(folder, fill_containers([Project(name) for name in PROJECTS], Issuer.create()))
+    yield Stage(variant_named("softhsm"), "", lambda _finger: None)
+
+
+@pytest.fixture(params=VARIANTS)
+def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
+    made = _softhsm_stage(tmp_path) if request.param == "softhsm" else _card_stage(request.param)
+    with made as ready:
+        yield ready
+
+
+def test_a_session_from_status_to_signature(stage: Stage) -> None:
+    async def scene() -> None:
+        async with await stage.start() as worker:
+            status = await worker.status()
+            assert status.method is stage.variant.login.method
+            assert not status.blocked
+            identity = await worker.login(stage.credential(right=True))
+            assert identity.variant == stage.variant.name
+            assert identity.serial
+            assert sorted(container.project or "" for container in identity.containers) == list(PROJECTS)
+            for container in identity.containers:
+                chosen, signature = await worker.sign(container.key_id, b"content", [0x0403, 0x0503, 0x0804])
+                key = public_key_of(container.certificate)
+                assert key is not None
+                assert is_signed_by(key, Scheme(chosen), b"content", signature)
+                assert not is_signed_by(key, Scheme(chosen), b"other", signature)
+
+    asyncio.run(scene())
+
+
+def test_a_wrong_login_is_refused_and_a_right_one_still_works(stage: Stage) -> None:
+    async def scene() -> None:
+        async with await stage.start() as worker:
+            before = await worker.status()
+            with pytest.raises(LoginRefused) as refused:
+                await worker.login(stage.credential(right=False))
+            finger = stage.variant.login.method is LoginMethod.FINGER
+            assert refused.value.reason is (Reason.CARD_FINGER if finger else Reason.CARD_PIN)
+            if before.tries is not None:
+                assert refused.value.tries == before.tries - 1
+            assert (await worker.login(stage.credential(right=True))).containers
+
+    asyncio.run(scene())
+
+
+def test_no_signature_before_login_nor_with_an_unknown_key(stage: Stage) -> None:
+    async def scene() -> None:
+        async with await stage.start() as worker:
+            with pytest.raises(Refusal):
+                await worker.sign(b"\x01", b"content", [0x0403])
+            await worker.login(stage.credential(right=True))
+            with pytest.raises(Refusal) as refused:
+                await worker.sign(b"\x77", b"content", [0x0403])
+            assert refused.value.reason is Reason.CARD_PROOF
+
+    asyncio.run(scene())
+
+
+def test_a_credential_of_the_other_kind_costs_nothing(stage: Stage) -> None:
+    async def scene() -> None:
+        async with await stage.start() as worker:
+            before = await worker.status()
+            finger = stage.variant.login.method is LoginMethod.FINGER
+            with pytest.raises(Refusal):
+                await worker.login(bytearray(b"123456") if finger else None)
+            assert await worker.status() == before
+
+    asyncio.run(scene())
+
+
+def test_the_same_card_has_the_same_serial_in_the_next_session(stage: Stage) -> None:
+    async def scene() -> None:
+        serials = []
+        for _ in range(2):
+            async with await stage.start() as worker:
+                serials.append((await worker.login(stage.credential(right=True))).serial)
+        assert serials[0] == serials[1]
+
+    asyncio.run(scene())
