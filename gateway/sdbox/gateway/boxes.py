@@ -1,0 +1,115 @@
+"""One connection's proof of the box: inventory, credential, evidence, and the result's lifetime."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import secrets
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Final
+
+from sdbox.gateway.ear import EarIssuer, Subject
+from sdbox.gateway.limits import RateLimit
+from sdbox.gateway.store import RevocationKind, Store
+from sdbox.gateway.verifier import Credential, Fresh, Verifier, describe, make_challenge
+from sdbox.protocol import messages as m
+from sdbox.protocol.contexts import NONCE_SIZE
+from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.protocol.values import BoxId, Evidence
+
+NONCE_SECONDS: Final = 60.0
+RENEW_AT: Final = 0.6  # of the lifetime
+_NAME_SIZE: Final = 34
+_SHA256: Final = b"\x00\x0b"  # TPM_ALG_SHA256, the first bytes of the AK's Name
+
+
+@dataclass(frozen=True, slots=True)
+class BoxServices:
+    """What the proof needs; the same for all connections."""
+
+    store: Store
+    verifier: Verifier
+    issuer: EarIssuer
+    limit: RateLimit
+
+
+class BoxProof:
+    """The stages in order: `challenge`, `activate`, `judge`; later `renewal` and `judge` again."""
+
+    def __init__(self, services: BoxServices, exporter: bytes) -> None:
+        """Start with nothing proved; `exporter` binds evidence to this connection."""
+        self.box_id: BoxId | None = None
+        self._services = services
+        self._exporter = exporter
+        self._ak_name = b""
+        self._credential: Credential | None = None
+        self._nonce = b""
+        self._nonce_until = 0.0
+        self._renew_at = self._lapses_at = 0.0
+
+    async def challenge(self, hello: m.Hello) -> m.Challenge:
+        """Look the box up and make its credential. Refusal PROTOCOL, SESSION_REVOKED or BOX_UNKNOWN."""
+        sizes = (len(hello.box_id), len(hello.ak_name))
+        if hello.version != m.VERSION or sizes != (16, _NAME_SIZE) or hello.ak_name[:2] != _SHA256:
+            raise Refusal(Reason.PROTOCOL, "Hello with another version or sizes")
+        self.box_id = BoxId(uuid.UUID(bytes=hello.box_id))
+        if not self._services.limit.take(str(self.box_id)):
+            raise Refusal(Reason.GATEWAY_UNREACHABLE, "too many connections of this box")
+        self._ak_name = hello.ak_name
+        self._credential = await asyncio.to_thread(self._credential_for, self.box_id)
+        nonce = self._new_nonce()
+        pcrs = self._services.verifier.pcrs
+        return m.Challenge(nonce, self._credential.id_object, self._credential.encrypted_secret, pcrs)
+
+    def activate(self, message: m.Activated) -> None:
+        """Take the secret that only the right TPM could read, once. Refusal BOX_ACTIVATION."""
+        credential, self._credential = self._credential, None
+        if credential is None or not hmac.compare_digest(credential.secret, message.secret):
+            raise Refusal(Reason.BOX_ACTIVATION)
+
+    async def judge(self, message: m.EvidenceMessage, nonce_for_card: bytes) -> m.Attested:
+        """Appraise evidence for the outstanding nonce. Refusal BOX_EVIDENCE or BOX_IMAGE with the failed checks."""
+        nonce, self._nonce = self._nonce, b""
+        if not nonce or self.box_id is None:
+            raise Refusal(Reason.PROTOCOL, "evidence that was not asked for")
+        if time.monotonic() > self._nonce_until:
+            raise Refusal(Reason.BOX_EVIDENCE, "nonce too old")
+        evidence = Evidence(message.attest, message.signature, message.ak_public, message.event_log, message.pcrs)
+        fresh = Fresh(nonce, self._exporter, self.box_id, self._ak_name)
+        judgement = await self._services.verifier.judge(evidence, fresh)
+        if (reason := judgement.verdict.reason) is not None:
+            raise Refusal(reason, describe(judgement.verdict))
+        lifetime = self._services.issuer.lifetime
+        self._renew_at = time.monotonic() + RENEW_AT * lifetime
+        self._lapses_at = time.monotonic() + lifetime
+        ear = self._services.issuer.issue(Subject(self.box_id, self._exporter, judgement.image_version))
+        return m.Attested(ear, int(lifetime), nonce_for_card)
+
+    def renewal(self) -> m.Renew | None:
+        """Return the request for fresh evidence once it is due and none is outstanding."""
+        if self._nonce or time.monotonic() < self._renew_at:
+            return None
+        return m.Renew(self._new_nonce())
+
+    @property
+    def has_lapsed(self) -> bool:
+        return time.monotonic() >= self._lapses_at
+
+    def is_revoked(self) -> bool:
+        """Ask the store; blocks."""
+        return self._services.store.is_revoked(RevocationKind.BOX, str(self.box_id))
+
+    def _credential_for(self, box_id: BoxId) -> Credential:
+        if self.is_revoked():
+            raise Refusal(Reason.SESSION_REVOKED, "box revoked")
+        ek_public = self._services.store.ek_public(box_id)
+        if ek_public is None:
+            raise Refusal(Reason.BOX_UNKNOWN)
+        return make_challenge(ek_public, self._ak_name)
+
+    def _new_nonce(self) -> bytes:
+        self._nonce = secrets.token_bytes(NONCE_SIZE)
+        self._nonce_until = time.monotonic() + NONCE_SECONDS
+        return self._nonce

@@ -1,0 +1,117 @@
+"""What a container's certificate is worth: issuer, use, key, validity, project, revocation; the offers made from it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from sdbox.gateway.config import BubbleConfig
+from sdbox.protocol import messages as m
+from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.protocol.values import PROJECT_URI
+
+MOST_CERTIFICATES: Final = 64
+_SMALLEST_RSA: Final = 2048
+_LARGEST_RSA: Final = 4096
+_PROJECT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A certificate as the gateway reads it. `project` is None unless it names exactly one."""
+
+    certificate: x509.Certificate
+    der: bytes
+    project: str | None
+
+    @property
+    def serial(self) -> str:
+        """The serial number in hex, as `sdbox-gateway revoke --certificate` takes it."""
+        return f"{self.certificate.serial_number:x}"
+
+
+def read_container(der: bytes) -> Container:
+    """Parse a certificate. Refusal CARD_PROOF if it is none."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    except x509.ExtensionNotFound:
+        return Container(certificate, der, None)
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension) as error:
+        raise Refusal(Reason.CARD_PROOF, f"certificate unreadable: {type(error).__name__}") from error
+    projects = [uri.removeprefix(PROJECT_URI) for uri in uris if uri.startswith(PROJECT_URI)]
+    single = projects[0] if len(projects) == 1 and _PROJECT.fullmatch(projects[0]) else None
+    return Container(certificate, der, single)
+
+
+class CardPolicy:
+    """Judges containers against the card CA, the revocation list and the bubble catalogue."""
+
+    def __init__(self, card_ca: Path, bubbles: Mapping[str, BubbleConfig], is_revoked: Callable[[str], bool]) -> None:
+        """Read the CA certificate (PEM). OSError or ValueError if it cannot be used. `is_revoked` takes a serial."""
+        self._authority = x509.load_pem_x509_certificate(card_ca.read_bytes())
+        self._bubbles = bubbles
+        self._is_revoked = is_revoked
+
+    def fault(self, container: Container) -> Reason | None:
+        """Return why this container cannot open its bubble now, None if it can."""
+        if not self._is_issued(container.certificate):
+            return Reason.CERTIFICATE_ISSUER
+        if not _may_sign(container.certificate):
+            return Reason.CERTIFICATE_USAGE
+        now = dt.datetime.now(dt.UTC)
+        if now < container.certificate.not_valid_before_utc:
+            return Reason.CERTIFICATE_NOT_YET_VALID
+        if now > container.certificate.not_valid_after_utc:
+            return Reason.CERTIFICATE_EXPIRED
+        if self._is_revoked(container.serial):
+            return Reason.CERTIFICATE_REVOKED
+        return None if container.project in self._bubbles else Reason.PROJECT_NO_BUBBLE
+
+    def offers(self, containers: Sequence[Container]) -> tuple[m.OfferItem, ...]:
+        """Judge a whole card, one offer per project. Refusal CARD_EMPTY if no certificate names a project."""
+        counts = Counter(container.project for container in containers if container.project)
+        if not counts:
+            raise Refusal(Reason.CARD_EMPTY)
+        firsts = {container.project: container for container in reversed(containers) if container.project}
+        return tuple(self._offer(firsts[project], count) for project, count in counts.items())
+
+    def _offer(self, container: Container, count: int) -> m.OfferItem:
+        fault = self.fault(container)
+        if count > 1 and fault is not Reason.CERTIFICATE_ISSUER:
+            fault = Reason.CONTAINER_DUPLICATE
+        project = container.project or ""
+        # A certificate that is not ours gets no title: it could ask what bubbles there are.
+        bubble = None if fault is Reason.CERTIFICATE_ISSUER else self._bubbles.get(project)
+        french, english = (bubble.title_fr, bubble.title_en) if bubble else (project, project)
+        return m.OfferItem(project, french, english, fault.value if fault else None)
+
+    def _is_issued(self, certificate: x509.Certificate) -> bool:
+        try:
+            certificate.verify_directly_issued_by(self._authority)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            return False
+        return True
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    """RFC 5280, 4.2.1.3: digitalSignature; and a key of a kind and size that the card proof allows."""
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+        key = certificate.public_key()
+    except (x509.ExtensionNotFound, ValueError, UnsupportedAlgorithm):
+        return False
+    if isinstance(key, rsa.RSAPublicKey):
+        return usage.digital_signature and _SMALLEST_RSA <= key.key_size <= _LARGEST_RSA
+    curves = (ec.SECP256R1, ec.SECP384R1)
+    return usage.digital_signature and isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, curves)

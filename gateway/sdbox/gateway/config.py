@@ -1,0 +1,130 @@
+"""The gateway's settings: one TOML file. Relative paths count from the file's own folder."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from sdbox.protocol.tls import parse_endpoint
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+ProjectName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ConfigError(ValueError):
+    """The configuration file is missing, malformed or contradicts itself."""
+
+
+class WireGuard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The bubble's interface: a wireguard-go control socket, its UDP port, and where boxes reach it."""
+
+    socket: Path
+    listen_port: Port
+    endpoints: tuple[str, ...]
+
+
+class Desktop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The bubble's RDP server. `sam_file` lies in a folder the server sees: the file is replaced, not rewritten."""
+
+    host: IPv4Address
+    certificate_sha256: Fingerprint
+    sam_file: Path
+    port: Port = 3389
+
+
+class BubbleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One bubble: who it is for, and its two services. Boxes get the addresses of `network` but `gateway_address`."""
+
+    project: ProjectName
+    title_fr: str
+    title_en: str
+    network: IPv4Network
+    gateway_address: IPv4Address
+    wireguard: WireGuard
+    desktop: Desktop
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one address and one box may cost (S12). A burst, then `per_minute`."""
+
+    address_burst: Count = 20
+    address_per_minute: Count = 60
+    box_burst: Count = 10
+    box_per_minute: Count = 20
+    unproven_connections: Count = 128
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything `sdbox-gateway` is told."""
+
+    listen: str
+    certificate: Path
+    key: Path
+    card_ca: Path
+    ear_key: Path
+    references: tuple[Path, ...]
+    database: str
+    result_seconds: Seconds = 300
+    lease_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15
+    limits: Limits = Limits()
+    bubble: tuple[BubbleConfig, ...] = ()
+
+
+def load_config(path: Path) -> Config:
+    """Read and check the file. ConfigError with one line that says what is wrong."""
+    try:
+        config = msgspec.toml.decode(path.read_bytes(), type=Config, dec_hook=_decode)
+        parse_endpoint(config.listen)
+        _check_bubbles(config.bubble)
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return _anchored(config, path.resolve().parent)
+
+
+def _decode(kind: type, value: object) -> object:
+    if isinstance(value, str):
+        for known in (Path, IPv4Address, IPv4Network):
+            if kind is known:
+                return known(value)
+    raise NotImplementedError(kind)  # msgspec's contract for a type the hook does not know
+
+
+def _check_bubbles(bubbles: tuple[BubbleConfig, ...]) -> None:
+    projects = [bubble.project for bubble in bubbles]
+    if len(set(projects)) != len(projects):
+        raise ValueError("two bubbles for one project")
+    for bubble in bubbles:
+        if bubble.gateway_address not in bubble.network:
+            raise ValueError(f"bubble {bubble.project}: gateway_address outside its network")
+        for other in bubbles:
+            if other is not bubble and other.network.overlaps(bubble.network):
+                raise ValueError(f"bubbles {bubble.project} and {other.project}: their networks overlap")
+        for endpoint in bubble.wireguard.endpoints:
+            parse_endpoint(endpoint)
+
+
+def _anchored(config: Config, folder: Path) -> Config:
+    replace = msgspec.structs.replace
+    bubbles = tuple(
+        replace(
+            bubble,
+            wireguard=replace(bubble.wireguard, socket=folder / bubble.wireguard.socket),
+            desktop=replace(bubble.desktop, sam_file=folder / bubble.desktop.sam_file),
+        )
+        for bubble in config.bubble
+    )
+    return replace(
+        config,
+        certificate=folder / config.certificate,
+        key=folder / config.key,
+        card_ca=folder / config.card_ca,
+        ear_key=folder / config.ear_key,
+        references=tuple(folder / path for path in config.references),
+        bubble=bubbles,
+    )

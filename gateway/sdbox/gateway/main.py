@@ -1,0 +1,147 @@
+"""`sdbox-gateway`: serve, and what an operator does with the inventory, the revocations and the record."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from sqlalchemy.exc import SQLAlchemyError
+
+from sdbox.gateway.config import Config, ConfigError, load_config
+from sdbox.gateway.record import sanitised
+from sdbox.gateway.server import run_gateway
+from sdbox.gateway.store import RevocationKind, Store, StoreError
+from sdbox.gateway.verifier import read_endorsement_key
+from sdbox.gateway.wireguard import WireGuardError
+from sdbox.protocol.values import BoxId
+
+_SERIAL = re.compile(r"[0-9a-f]{1,40}")
+
+
+class _Uuid(click.ParamType[BoxId]):
+    name = "uuid"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> BoxId:
+        try:
+            return BoxId.parse(str(value))
+        except ValueError:
+            self.fail("not a canonical UUID", param, ctx)
+
+
+_config = click.option(
+    "--config", "path", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The gateway's TOML file."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """The data centre's gateway.
+
+    Example: sdbox-gateway serve --config /etc/sdbox/gateway.toml
+
+    Exit codes: 0 done, 1 refused or failed, 2 bad input.
+    """
+
+
+@main.command()
+@_config
+def serve(path: Path) -> None:
+    """Serve boxes until SIGTERM. Prints `listening ADDRESS:PORT` once ready; the record goes to standard error."""
+    config = _load(path)
+    try:
+        asyncio.run(run_gateway(config))
+    except (OSError, ValueError, StoreError, SQLAlchemyError, WireGuardError) as error:
+        _fail(f"cannot serve: {error}")
+
+
+@main.command()
+@_config
+@click.option("--box-id", required=True, type=_Uuid(), help="The box's UUID (SMBIOS).")
+@click.option(
+    "--ek-public", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), help="EK, PEM."
+)
+def enrol(path: Path, box_id: BoxId, ek_public: Path) -> None:
+    """Put a box on the inventory: this UUID with this TPM, and no other. A running gateway knows at once."""
+    pem = ek_public.read_bytes()
+    try:
+        read_endorsement_key(pem)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--ek-public") from error
+    with _store(path) as store:
+        store.enrol(box_id, pem.decode("ascii"))
+        store.append({"event": "enrolled", "box": str(box_id)})
+
+
+@main.command()
+@_config
+@click.option("--box-id", required=True, type=_Uuid())
+def forget(path: Path, box_id: BoxId) -> None:
+    """Take a box off the inventory: needed before it may come back with another TPM."""
+    with _store(path) as store:
+        if not store.forget(box_id):
+            _fail(f"box {box_id} is not enrolled")
+        store.append({"event": "forgotten", "box": str(box_id)})
+
+
+@main.command()
+@_config
+@click.option("--box", "box", type=_Uuid(), help="A box, for good.")
+@click.option("--certificate", help="A card certificate, by its serial number in hex.")
+@click.option("--session", help="A session that is open now.")
+def revoke(path: Path, box: BoxId | None, certificate: str | None, session: str | None) -> None:
+    """Revoke a box, a certificate or a session. Open sessions it concerns end within two seconds."""
+    serial = certificate.lower().replace(":", "").lstrip("0") if certificate else None
+    if serial is not None and not _SERIAL.fullmatch(serial):
+        raise click.BadParameter("not a serial number in hex", param_hint="--certificate")
+    wanted = (
+        (RevocationKind.BOX, str(box) if box else None),
+        (RevocationKind.CERTIFICATE, serial),
+        (RevocationKind.SESSION, session),
+    )
+    given = [(kind, value) for kind, value in wanted if value]
+    if len(given) != 1:
+        raise click.UsageError("give one of --box, --certificate, --session")
+    with _store(path) as store:
+        (kind, value) = given[0]
+        store.revoke(kind, sanitised(value)[:128])
+        store.append({"event": "revoked", "kind": kind.value, "value": sanitised(value)[:128]})
+
+
+@main.command()
+@_config
+def audit(path: Path) -> None:
+    """Print the record as JSON lines, oldest first, and check its chain. Exit 1 at the first line that was changed."""
+    with _store(path) as store:
+        for line in store.record():
+            click.echo(json.dumps({"number": line.number, **json.loads(line.body), "digest": line.digest}))
+
+
+def _load(path: Path) -> Config:
+    try:
+        return load_config(path)
+    except ConfigError as error:
+        click.echo(f"sdbox-gateway: {error}", err=True)
+        sys.exit(2)
+
+
+@contextmanager
+def _store(path: Path) -> Iterator[Store]:
+    try:
+        store = Store(_load(path).database)
+        try:
+            yield store
+        finally:
+            store.close()
+    except (StoreError, SQLAlchemyError) as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    click.echo(f"sdbox-gateway: {message}".replace("\n", " "), err=True)
+    sys.exit(1)

@@ -1,0 +1,134 @@
+"""Accepts connections, within limits, and keeps the clock for all conversations."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from functools import partial
+from typing import Final
+
+from sdbox.gateway.boxes import BoxServices
+from sdbox.gateway.cards import CardPolicy
+from sdbox.gateway.config import Config
+from sdbox.gateway.conversation import Conversation, Services
+from sdbox.gateway.ear import EarIssuer
+from sdbox.gateway.limits import RateLimit
+from sdbox.gateway.record import Record
+from sdbox.gateway.sessions import open_bubbles
+from sdbox.gateway.store import RevocationKind, Store
+from sdbox.gateway.verifier import Verifier
+from sdbox.protocol.reasons import Reason
+from sdbox.protocol.tls import StreamClosedError, TlsStream, parse_endpoint, server_context
+
+TICK_SECONDS: Final = 0.25
+REVOCATION_TICKS: Final = 4
+
+
+async def services_for(config: Config, store: Store) -> Services:
+    """Open what the configuration names. ValueError, OSError or WireGuardError if something is not usable."""
+    by_project = {bubble.project: bubble for bubble in config.bubble}
+    limits = config.limits
+    boxes = BoxServices(
+        store,
+        Verifier(config.references),
+        EarIssuer(config.ear_key, config.result_seconds),
+        RateLimit(limits.box_burst, limits.box_per_minute),
+    )
+    cards = CardPolicy(config.card_ca, by_project, partial(store.is_revoked, RevocationKind.CERTIFICATE))
+    bubbles = await open_bubbles(config.bubble)
+    return Services(store, Record(store), boxes, cards, bubbles, config.lease_seconds)
+
+
+class Server:
+    """The listening socket and the conversations on it."""
+
+    def __init__(self, config: Config, services: Services) -> None:
+        """Read certificate and key. ValueError if they cannot be used."""
+        self._config = config
+        self._services = services
+        self._tls = server_context(config.certificate, config.key)
+        self._addresses = RateLimit(config.limits.address_burst, config.limits.address_per_minute)
+        self._conversations: set[Conversation] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Listen and say so on standard output; ends all sessions and returns when `stop` is set."""
+        host, port = parse_endpoint(self._config.listen)
+        server = await asyncio.start_server(self._accept, host, port)
+        address = server.sockets[0].getsockname()
+        print(f"listening {address[0]}:{address[1]}", flush=True)
+        try:
+            await self._keep_time(stop)
+        finally:
+            server.close()
+            for task in (pending := tuple(self._tasks)):
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peer = writer.get_extra_info("peername")
+        # A scan or a flood costs an accept and nothing else: no handshake, no line in the record.
+        crowded = len(self._tasks) - self._proven() >= self._config.limits.unproven_connections
+        if peer is None or crowded or not self._addresses.take(peer[0]):
+            writer.transport.abort()
+        else:
+            task = asyncio.get_running_loop().create_task(self._converse(reader, writer))
+            self._tasks.add(task)
+            task.add_done_callback(self._finished)
+
+    def _proven(self) -> int:
+        return sum(conversation.is_proven for conversation in self._conversations)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            stream = await TlsStream.accept(self._tls, reader, writer)
+        except StreamClosedError:
+            return
+        conversation = Conversation(stream, self._services)
+        self._conversations.add(conversation)
+        try:
+            await conversation.run()
+        finally:
+            self._conversations.discard(conversation)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        """Put an exception nobody expected in the record; its connection and session have ended already (S11)."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._report(error)
+
+    def _report(self, error: BaseException) -> None:
+        note = self._services.record.note("refused", reason=Reason.INTERNAL, detail=type(error).__name__)
+        task = asyncio.get_running_loop().create_task(note)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep_time(self, stop: asyncio.Event) -> None:
+        revocations, ticks = 0, 0
+        while not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), TICK_SECONDS)
+            ticks += 1
+            if ticks % REVOCATION_TICKS == 0:
+                revocations = await asyncio.to_thread(self._services.store.revocations)
+            await self._tick_all(revocations)
+
+    async def _tick_all(self, revocations: int) -> None:
+        ticks = [conversation.tick(revocations) for conversation in self._conversations]
+        for outcome in await asyncio.gather(*ticks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                self._report(outcome)
+
+
+async def run_gateway(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    store = Store(config.database)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await Server(config, await services_for(config, store)).serve(stop)
+    finally:
+        store.close()

@@ -1,0 +1,102 @@
+"""The only file that knows the appraisal: which boxes and images are accepted, by the reference values given."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from sdbox.attestation.appraisal import Expected, appraise
+from sdbox.attestation.credential import EkPublicKey, make_credential
+from sdbox.attestation.verdict import Verdict
+from sdbox.boot.reference import ReferenceValues, read_reference
+from sdbox.protocol.values import BoxId, Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A secret wrapped for one EK and one AK name (TPM 2.0 part 1, 24)."""
+
+    secret: bytes = field(repr=False)
+    id_object: bytes
+    encrypted_secret: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """What evidence must be bound to: this nonce, this channel, this box, the AK that was activated."""
+
+    nonce: bytes = field(repr=False)
+    exporter: bytes = field(repr=False)
+    box_id: BoxId
+    ak_name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, and the image it is about if one was recognised."""
+
+    verdict: Verdict
+    image_version: str
+
+
+def read_endorsement_key(pem: bytes) -> EkPublicKey:
+    """Read an EK as PEM. ValueError if it is none, or of a kind that no TPM endorsement key has."""
+    try:
+        key = load_pem_public_key(pem)
+    except UnsupportedAlgorithm as error:
+        raise ValueError("unknown kind of key") from error
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size in {2048, 3072}:
+        return key
+    if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1):
+        return key
+    raise ValueError("not the key of a TPM's endorsement key template")
+
+
+def make_challenge(ek_public: str, ak_name: bytes) -> Credential:
+    """Make a credential that only the TPM with this EK and this AK opens; 32 random bytes, for one use."""
+    secret = secrets.token_bytes(32)
+    return Credential(secret, *make_credential(read_endorsement_key(ek_public.encode()), ak_name, secret))
+
+
+class Verifier:
+    """Appraises evidence against each accepted image."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Read the reference values. ValueError if there are none or they want different PCR selections."""
+        self._references: tuple[ReferenceValues, ...] = tuple(read_reference(path.read_bytes()) for path in paths)
+        if len({reference.pcr_selection for reference in self._references}) != 1:
+            raise ValueError("no reference values, or with different PCR selections")
+
+    @property
+    def pcrs(self) -> tuple[int, ...]:
+        return self._references[0].pcr_selection
+
+    async def judge(self, evidence: Evidence, fresh: Fresh) -> Judgement:
+        """Appraise in a thread. With several images: the one that fits, else the one that failed least."""
+        return await asyncio.to_thread(self._judge, evidence, fresh)
+
+    def _judge(self, evidence: Evidence, fresh: Fresh) -> Judgement:
+        judgements = [self._against(reference, evidence, fresh) for reference in self._references]
+        return min(judgements, key=lambda judgement: len(judgement.verdict.failures))
+
+    def _against(self, reference: ReferenceValues, evidence: Evidence, fresh: Fresh) -> Judgement:
+        expected = Expected(
+            nonce=fresh.nonce,
+            exporter=fresh.exporter,
+            box_id=fresh.box_id,
+            reference=reference,
+            ak_name=fresh.ak_name,
+        )
+        return Judgement(appraise(evidence, expected), reference.image_version)
+
+
+def describe(verdict: Verdict) -> str:
+    """Return the failed checks for the record, as `12:pcr-selection 13:pcr-digest`."""
+    return " ".join(f"{failure.check}:{failure.code}" for failure in verdict.failures)
