@@ -29,3 +29,10 @@ def test_links_lead_somewhere(document: str) -> None:
     path = ROOT / document
     targets = LINK.findall(path.read_text(encoding="utf-8"))
     assert [target for target in targets if not path.parent.joinpath(target).exists()] == []
+
+
+def test_the_threat_model_speaks_of_what_is_there() -> None:
+    text = ROOT.joinpath("docs", "threat-model.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| S(\d+) \|", text, flags=re.MULTILINE) == [str(number) for number in range(1, 13)]
+    places = re.findall(r"`([^`]+/[^`]+)`", text)
+    assert [place for place in places if not ROOT.joinpath(place).exists()] == []
