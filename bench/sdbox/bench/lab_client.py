@@ -40,19 +40,20 @@ class BareClient:
         self._network = network
         self._bubble = bubble
         self._work = work / "client"
-        self._namespace = ""
+        self.namespace = ""  # once entered
+        self._keys = KeyPair.make()
         self._secret = secrets.token_hex(16)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         self._work.mkdir()
         with ExitStack() as stack:
-            self._namespace = self._network.add_host("client", f"{CLIENT_ADDRESS}/24")
+            self.namespace = self._network.add_host("client", f"{CLIENT_ADDRESS}/24")
             self._open_tunnel(stack)
             argv = ["Xvfb", DISPLAY, "-screen", "0", f"{SIZE[0]}x{SIZE[1]}x24", "-noreset", "-fbdir", str(self._work)]
             stack.enter_context(self._child("client's Xvfb", argv))
             wait_for(self._frame.exists, "the client's screen", 15)
-            write_user(self._bubble.sam_file, USER, self._secret)
+            self.admit()
             self._stack = stack.pop_all()
         return self
 
@@ -61,33 +62,54 @@ class BareClient:
         return self._work / "Xvfb_screen0"
 
     def _open_tunnel(self, stack: ExitStack) -> None:
-        ours, theirs, spec = KeyPair.make(), KeyPair.make(), self._bubble.spec
         control = self._work / "wireguard"
         control.mkdir()
         command = control_command(["wireguard-go", "-f", INTERFACE], control)
         log = self._work / "wireguard.log"
-        stack.enter_context(Child("client's wireguard-go", command, log, netns=self._namespace))
-        socket = control / f"{INTERFACE}.sock"
-        wait_for(socket.is_socket, "the client's tunnel program", 10)
-        address = f"10.64.{spec.number}.99"
-        centre = [
-            ("private_key", theirs.private.hex()),
-            ("listen_port", str(spec.tunnel_port)),
-            ("replace_peers", "true"),
-        ]
-        centre += [("public_key", ours.public.hex()), ("allowed_ip", f"{address}/32")]
-        configure(self._bubble.control_socket, centre)
-        peer = [("public_key", theirs.public.hex()), ("endpoint", spec.endpoint), ("allowed_ip", spec.network)]
-        configure(socket, [("private_key", ours.private.hex()), *peer])
-        ip("-n", self._namespace, "address", "add", f"{address}/24", "dev", INTERFACE)
-        ip("-n", self._namespace, "link", "set", INTERFACE, "mtu", "1380", "up")
+        stack.enter_context(Child("client's wireguard-go", command, log, netns=self.namespace))
+        wait_for(self._control.is_socket, "the client's tunnel program", 10)
+        ip("-n", self.namespace, "address", "add", f"{self._address}/24", "dev", INTERFACE)
+        ip("-n", self.namespace, "link", "set", INTERFACE, "mtu", "1380", "up")
+        self.join()
 
-    def connect(self, seconds: float = 20.0) -> tuple[float, Image.Image]:
-        """Connect once and hang up; returns the seconds from the client's start to the bubble's picture, and that."""
+    @property
+    def _control(self) -> Path:
+        return self._work / "wireguard" / f"{INTERFACE}.sock"
+
+    @property
+    def _address(self) -> str:
+        return f"10.64.{self._bubble.spec.number}.99"
+
+    def join(self) -> None:
+        """Become the bubble's only peer, with a fresh key of the bubble's."""
+        theirs, spec = KeyPair.make(), self._bubble.spec
+        centre = [("private_key", theirs.private.hex()), ("listen_port", str(spec.tunnel_port))]
+        centre += [("replace_peers", "true"), ("public_key", self._keys.public.hex())]
+        configure(self._bubble.control_socket, [*centre, ("allowed_ip", f"{self._address}/32")])
+        own = [
+            ("private_key", self._keys.private.hex()),
+            ("replace_peers", "true"),
+            ("public_key", theirs.public.hex()),
+        ]
+        configure(self._control, [*own, ("endpoint", spec.endpoint), ("allowed_ip", spec.network)])
+
+    def admit(self) -> None:
+        """Become the only user of the bubble's RDP server."""
+        write_user(self._bubble.sam_file, USER, self._secret)
+
+    def connect(self, seconds: float = 20.0, *, fingerprint: str = "") -> tuple[float, Image.Image]:
+        """Connect once and hang up; returns the seconds from the client's start to the bubble's picture, and that.
+
+        `fingerprint`: what to pin instead of the server's own. ChildFailed with the client's words if it gives up.
+        """
         command = ["xfreerdp3", "/args-from:stdin"]  # a secret in the arguments would be seen by every user
         display = f"/size:{SIZE[0]}x{SIZE[1]}"
         arguments = [f"/v:{self._bubble.spec.server}:{DESKTOP_PORT}", f"/u:{USER}", f"/p:{self._secret}", display]
-        arguments += [f"/cert:deny,fingerprint:sha256:{self._bubble.fingerprint}", "-clipboard", "/log-level:WARN"]
+        arguments += [
+            f"/cert:deny,fingerprint:sha256:{fingerprint or self._bubble.fingerprint}",
+            "-clipboard",
+            "/log-level:WARN",
+        ]
         started = time.monotonic()
         with self._child("xfreerdp3", command, pipes=True) as child:
             child.send("\n".join(arguments) + "\n", close=True)
@@ -108,7 +130,7 @@ class BareClient:
     def _child(self, name: str, argv: list[str], *, pipes: bool = False) -> Child:
         env = {"DISPLAY": DISPLAY, "HOME": str(self._work)}
         log = self._work / f"{argv[0]}.log"
-        return Child(name, tools_command(argv, binds=[self._work]), log, netns=self._namespace, env=env, pipes=pipes)
+        return Child(name, tools_command(argv, binds=[self._work]), log, netns=self.namespace, env=env, pipes=pipes)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

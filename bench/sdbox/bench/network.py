@@ -135,7 +135,10 @@ class Network:
         argv += ["--dhcp-range=198.51.100.100,198.51.100.199,12h", f"--dhcp-host={DEFAULT_MAC},{BOX_ADDRESS},infinite"]
         argv += [f"--dhcp-option=option:router,{CAMPUS_ADDRESS}", f"--dhcp-leasefile={self._work / 'leases'}"]
         log = self._work / "dnsmasq.log"
-        child = Child("dnsmasq", tools_command(argv, binds=[self._work]), log, netns=self.campus)
+        bwrap, *rest = tools_command(argv, binds=[self._work])
+        # It changes its capabilities, which clears the signal that ends it with its owner (prctl(2), PR_SET_PDEATHSIG):
+        # in a process namespace of its own it ends with that namespace's first process instead.
+        child = Child("dnsmasq", [bwrap, "--unshare-pid", *rest], log, netns=self.campus)
         with ExitStack() as stack:
             stack.enter_context(child)
 

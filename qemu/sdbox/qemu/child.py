@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,7 @@ from typing import Self
 from sdbox.qemu.deadline import Overdue, wait_for
 
 LOG_TAIL = 2000
+WRAPPER = "bwrap"
 
 
 class ChildFailed(RuntimeError):
@@ -27,6 +29,20 @@ class ChildFailed(RuntimeError):
 def in_namespace(netns: str | None, argv: Sequence[str]) -> list[str]:
     """Return the command that runs `argv` in network namespace `netns` (by its /run/netns name; None: stay here)."""
     return [*(["nsenter", f"--net=/run/netns/{netns}", "--"] if netns else []), *argv]
+
+
+def group_members(group: int) -> dict[int, str]:
+    """Return the living processes of a process group and their names (proc_pid_stat(5)); zombies do not live."""
+    members = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            start, _, rest = path.read_text().rpartition(")")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        state, _, process_group, *_ = rest.split()
+        if int(process_group) == group and state not in "ZX":
+            members[int(path.parent.name)] = start.partition("(")[2]
+    return members
 
 
 class Child:
@@ -91,9 +107,9 @@ class Child:
 
     def stop(self, seconds: float = 3.0) -> None:
         """End the whole group: asked to first (SIGTERM), killed after `seconds`. Nothing of it is left on return."""
-        for number, limit in ((signal.SIGTERM, seconds), (signal.SIGKILL, 5.0)):
-            if self._signal(number) and self._ended(limit):
-                break
+        self._signal(signal.SIGTERM)
+        if not self._ended(seconds):
+            self.kill()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -101,7 +117,8 @@ class Child:
     def kill(self) -> None:
         """End the whole group at once, as a power cut would."""
         self._signal(signal.SIGKILL)
-        self._ended(5.0)
+        if not self._ended(5.0):
+            raise ChildFailed(f"{self.name} can not be killed")
 
     def _ended(self, seconds: float) -> bool:
         try:
@@ -110,19 +127,15 @@ class Child:
             return False
 
     def _gone(self) -> bool:
-        self.process.poll()  # reaps the leader
-        try:
-            os.killpg(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        return False
+        return self.process.poll() is not None and not group_members(self.pid)
 
-    def _signal(self, number: signal.Signals) -> bool:
-        try:
-            os.killpg(self.pid, number)
-        except ProcessLookupError:
-            self.process.poll()
-        return True
+    def _signal(self, number: signal.Signals) -> None:
+        members = group_members(self.pid)
+        # Bubblewrap would die before its program, which then gets no chance to end well and no parent to reap it.
+        programs = [pid for pid, name in members.items() if name != WRAPPER]
+        for pid in programs or members:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def __enter__(self) -> Self:
         return self
