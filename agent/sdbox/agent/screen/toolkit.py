@@ -1,0 +1,29 @@
+"""The one file that imports PyGObject: GTK 4 and what comes with it, without the half second that asyncio would cost.
+
+PyGObject 3.50 imports asyncio for event-loop integration that this program does not use; under emulation that import is
+a visible part of the time to the first picture. A stand-in without a running loop takes its place (PyGObject then uses
+its own dummy loop); it stays in `sys.modules` because PyGObject asks it again in each main loop.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+
+def _asyncio_stand_in() -> ModuleType:
+    module = ModuleType("asyncio")
+    module.__dict__["_get_running_loop"] = lambda: None
+    module.__dict__["InvalidStateError"] = type("InvalidStateError", (Exception,), {})  # looked up when _gi is loaded
+    return module
+
+
+sys.modules.setdefault("asyncio", _asyncio_stand_in())
+
+import gi  # noqa: E402 - after the stand-in
+
+for _namespace, _version in (("Gdk", "4.0"), ("Graphene", "1.0"), ("Gsk", "4.0"), ("Gtk", "4.0")):
+    gi.require_version(_namespace, _version)
+from gi.repository import Gdk, Gio, GLib, Graphene, Gsk, Gtk  # noqa: E402 - after require_version
+
+__all__ = ["GLib", "Gdk", "Gio", "Graphene", "Gsk", "Gtk"]

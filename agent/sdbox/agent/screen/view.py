@@ -1,0 +1,176 @@
+"""What is shown, and what a key means: pure functions of the agent's properties and the user's doings. No GTK here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sdbox.agent.screen import texts as t
+from sdbox.agent.screen.model import AgentProperties, Local, Project
+from sdbox.agent.screen.palette import ScreenState
+from sdbox.agent.screen.texts import Language, Text
+from sdbox.protocol.reasons import Reason
+
+LISTS = frozenset({ScreenState.PICK, ScreenState.PICKER})
+WITH_TRIES = frozenset({ScreenState.FINGER, ScreenState.PIN, ScreenState.REFUSED})
+VISIBLE_ROWS = 5
+NUMBERED = 9
+
+_STEP = {
+    ScreenState.STARTING: 0,
+    ScreenState.NETWORK: 0,
+    ScreenState.ATTESTING: 0,
+    ScreenState.INSERT_CARD: 1,
+    ScreenState.READING_CARD: 1,
+    ScreenState.FINGER: 1,
+    ScreenState.PIN: 1,
+    ScreenState.PICK: 2,
+    ScreenState.PICKER: 2,
+    ScreenState.CONNECTING: 3,
+    ScreenState.SESSION: 3,
+    ScreenState.CLOSING: 3,
+}
+_REFUSED_STEP = {"card": 1, "certificate": 2, "container": 2, "project": 2, "tunnel": 3, "desktop": 3, "session": 3}
+
+_KEYS: dict[ScreenState, tuple[tuple[Text, Text], ...]] = {
+    ScreenState.PIN: ((t.KEY_ENTER, t.DO_VALIDATE), (t.KEY_ERASE, t.DO_ERASE), (t.KEY_ESCAPE, t.DO_CANCEL)),
+    ScreenState.PICK: ((t.KEY_DIGITS, t.DO_OPEN), (t.KEY_ARROWS, t.DO_CHOOSE), (t.KEY_ENTER, t.DO_OPEN)),
+    ScreenState.PICKER: (
+        (t.KEY_DIGITS, t.DO_OPEN),
+        (t.KEY_ARROWS, t.DO_CHOOSE),
+        (t.KEY_ENTER, t.DO_OPEN),
+        (t.KEY_ESCAPE, t.DO_RETURN),
+    ),
+    ScreenState.CONNECTING: ((t.KEY_ESCAPE, t.DO_CANCEL),),
+    ScreenState.REFUSED: ((t.KEY_ENTER, t.DO_CONTINUE),),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One project of the list. `number` is 0 from the tenth on; `note` says why it is not `enabled`."""
+
+    number: int
+    project: str
+    title: str
+    note: str
+    enabled: bool
+    selected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything on the screen, as text. `announcement` is what a screen reader says when it changes."""
+
+    state: ScreenState
+    language: Language
+    step: int
+    steps: tuple[str, ...]
+    status: str
+    headline: str
+    message: str
+    code: str
+    tries: str
+    rows: tuple[Row, ...]
+    digits: int | None
+    keys: tuple[tuple[str, str], ...]
+    box: str
+    language_key: str
+    announcement: str
+
+
+def view_of(properties: AgentProperties, local: Local) -> View:
+    """Return what is shown for these properties."""
+    language, state = local.language, properties.state
+    headline, message, code = _words(properties, language)
+    tries = t.tries_left(properties.tries, language) if state in WITH_TRIES else ""
+    rows = project_rows(properties, local) if state in LISTS else ()
+    return View(
+        state=state,
+        language=language,
+        step=_step(properties),
+        steps=tuple(step.to(language) for step in t.STEPS),
+        status=t.STATES[state].status.to(language),
+        headline=headline,
+        message=message,
+        code=code,
+        tries=tries,
+        rows=_visible(rows),
+        digits=local.digits if state is ScreenState.PIN else None,
+        keys=tuple((key.to(language), does.to(language)) for key, does in _keys(properties)),
+        box=_box_line(properties, language),
+        language_key=f"F2  {t.LANGUAGE_NAME[language.other]}",
+        announcement=". ".join(part.rstrip(".") for part in (headline, message, code, tries) if part),
+    )
+
+
+def project_rows(properties: AgentProperties, local: Local) -> tuple[Row, ...]:
+    """Return all projects as rows, the selected one marked: the one chosen by the user, else the first that opens."""
+    selected = _selected(properties, local)
+    return tuple(
+        Row(
+            number=index if index <= NUMBERED else 0,
+            project=project.name,
+            title=project.title(local.language),
+            note=_note(project, properties, local.language),
+            enabled=_opens(project, properties),
+            selected=project.name == selected,
+        )
+        for index, project in enumerate(properties.projects, start=1)
+    )
+
+
+def short_box_id(box_id: str) -> str:
+    """Return the first group of the box's UUID: enough to tell the box on the phone."""
+    return box_id.partition("-")[0]
+
+
+def _selected(properties: AgentProperties, local: Local) -> str:
+    names = [project.name for project in properties.projects if _opens(project, properties)]
+    return local.selected if local.selected in names else next(iter(names), "")
+
+
+def _opens(project: Project, properties: AgentProperties) -> bool:
+    in_session = properties.state is ScreenState.PICKER and project.name == properties.current
+    return project.reason is None and not in_session
+
+
+def _note(project: Project, properties: AgentProperties, language: Language) -> str:
+    if project.reason is not None:
+        return t.explain(project.reason, language)
+    return "" if _opens(project, properties) else t.CURRENT.to(language)
+
+
+def _visible(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    chosen = next((index for index, row in enumerate(rows) if row.selected), 0)
+    first = min(max(0, chosen - VISIBLE_ROWS // 2), max(0, len(rows) - VISIBLE_ROWS))
+    return rows[first : first + VISIBLE_ROWS]
+
+
+def _words(properties: AgentProperties, language: Language) -> tuple[str, str, str]:
+    words = t.STATES[properties.state]
+    if properties.state is ScreenState.REFUSED:
+        reason = properties.reason or Reason.INTERNAL
+        return t.explain(reason, language), t.ADVICE[reason].to(language), reason.value
+    headline = words.headline.to(language)
+    if properties.state in {ScreenState.CONNECTING, ScreenState.SESSION}:
+        title = next((p.title(language) for p in properties.projects if p.name == properties.current), "")
+        headline = title or headline
+    return headline, words.message.to(language), ""
+
+
+def _step(properties: AgentProperties) -> int:
+    if properties.state is ScreenState.REFUSED:
+        family = (properties.reason or Reason.INTERNAL).value.partition("-")[0]
+        return _REFUSED_STEP.get(family, 0)
+    return _STEP[properties.state]
+
+
+def _keys(properties: AgentProperties) -> tuple[tuple[Text, Text], ...]:
+    nothing_to_continue = properties.state is ScreenState.REFUSED and _step(properties) == 0  # the box itself is refused
+    return () if nothing_to_continue else _KEYS.get(properties.state, ())
+
+
+def _box_line(properties: AgentProperties, language: Language) -> str:
+    box = short_box_id(properties.box_id) or t.NO_BOX_ID.to(language)
+    version = f"{t.VERSION.to(language)} {properties.version}" if properties.version else ""
+    return "  ·  ".join(part for part in ("SD-Box", box, version) if part)
