@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import packages_distributions
 
 import pytest
 
-from tests.gates.tree import ROOT, project
+from tests.gates.tree import ROOT, imported_modules, product_files, project
 
 REQUIREMENT = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -71,3 +72,12 @@ def test_each_direct_dependency_is_explained() -> None:
     wanted = direct(*project()["project"]["optional-dependencies"]) | groups()
     assert wanted <= explained, sorted(wanted - explained)
     assert explained <= wanted, f"no longer needed: {sorted(explained - wanted)}"
+
+
+def test_each_shipped_dependency_is_used() -> None:
+    """Imported somewhere, or run as `python -m`: what nobody uses only widens the attack surface."""
+    modules = {module.split(".")[0] for path in product_files() for module in imported_modules(path)}
+    run_as_modules = {"virt"}  # image: virt.firmware.vars
+    used = {normalised(d) for m, ds in packages_distributions().items() if m in modules | run_as_modules for d in ds}
+    wanted = direct(*project()["project"]["optional-dependencies"])
+    assert wanted <= used, f"not used: {sorted(wanted - used)}"
