@@ -47,7 +47,8 @@ def test_a_program_that_does_not_listen_is_killed(tmp_path: Path) -> None:
 
 def test_a_child_dies_with_its_owner(tmp_path: Path) -> None:
     owner = (
-        "import os,pathlib,sys;from sdbox.qemu.child import Child,group_members;from sdbox.qemu.deadline import wait_for;"
+        "import os,pathlib,sys;from sdbox.qemu.child import Child,group_members;"
+        "from sdbox.qemu.deadline import wait_for;"
         "child=Child('c',['sleep','60'],pathlib.Path(sys.argv[1]));"
         "wait_for(lambda: 'sleep' in group_members(child.pid).values(),'sleep',10);"
         "print(child.pid,flush=True);os.kill(os.getpid(),9)"

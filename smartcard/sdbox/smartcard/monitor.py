@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Final, Self
 
@@ -14,6 +15,7 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 0.5  # until pcscd is back
 STOP_SECONDS: Final = 3.0
+CANCEL_SECONDS: Final = 0.05
 
 
 def differences(old: ReaderStates, new: ReaderStates) -> list[CardEvent]:
@@ -45,10 +47,12 @@ class CardMonitor:
     def stop(self) -> None:
         """End the thread; cards that are still in are not reported."""
         self._stopping.set()
-        with self._guard:
-            if self._watch is not None:
-                self._watch.cancel()
-        self._thread.join(STOP_SECONDS)
+        deadline = time.monotonic() + STOP_SECONDS
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            with self._guard:
+                if self._watch is not None:
+                    self._watch.cancel()  # lost if the thread is just about to wait: so again
+            self._thread.join(CANCEL_SECONDS)
 
     def __enter__(self) -> Self:
         self.start()

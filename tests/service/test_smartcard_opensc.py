@@ -1,0 +1,159 @@
+"""Unmodified OpenSC with its own settings reads the emulated cards, and random use never costs more than it should."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.smartcard.client import CardWorker
+from sdbox.smartcard.pcsc import PcscError, card_in
+from sdbox.smartcard.values import LoginRefused
+from sdbox.smartcard.variants import variant_named
+from sdbox.smartcard.virtual.personalise import Issuer, Project, fill_containers
+from tests.service.smartcard_bench import (
+    PIN,
+    EmulatedCard,
+    Pcscd,
+    emulated_card,
+    make_softhsm_token,
+    run,
+    running_pcscd,
+    wait_for,
+)
+
+pytestmark = pytest.mark.root
+READER = "Virtual PCD 00 00"
+LAST_ID = {"sc-hsm-bio": "03", "piv": "06"}
+
+
+@pytest.fixture(scope="module")
+def pcscd() -> Iterator[Pcscd]:
+    with running_pcscd() as service:
+        yield service
+
+
+def sees_card() -> bool:
+    try:
+        return card_in(READER) is not None
+    except PcscError:
+        return False
+
+
+@pytest.mark.parametrize("name", ["sc-hsm-bio", "piv"])
+def test_pkcs11_tool_lists_and_signs(pcscd: Pcscd, name: str, tmp_path: Path) -> None:
+    with emulated_card(pcscd, name, ("atlas", "boreal", "cassini")) as card:
+        card.insert()
+        card.tell("auto good")
+        wait_for(sees_card, "PC/SC to see the card")
+        login = ["--login"] if name == "sc-hsm-bio" else ["--login", "--pin", PIN]
+        listed = run("pkcs11-tool", "--list-objects", *login).stdout
+        assert listed.count("Private Key Object; EC") == 3
+        digest, signature, certificate = tmp_path / "digest", tmp_path / "signature", tmp_path / "certificate"
+        digest.write_bytes(bytes(range(32)))
+        key = ["--id", LAST_ID[name]]
+        files = ["--input-file", str(digest), "--output-file", str(signature), "--signature-format", "openssl"]
+        run("pkcs11-tool", *login, "--sign", "--mechanism", "ECDSA", *key, *files)
+        run("pkcs11-tool", "--read-object", "--type", "cert", *key, "--output-file", str(certificate))
+        public = x509.load_der_x509_certificate(certificate.read_bytes()).public_key()
+        assert isinstance(public, ec.EllipticCurvePublicKey)
+        public.verify(signature.read_bytes(), digest.read_bytes(), ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+
+
+@pytest.fixture(scope="module")
+def finger_card(pcscd: Pcscd) -> Iterator[EmulatedCard]:
+    with emulated_card(pcscd, "sc-hsm-bio", ("atlas",), ["--touch-seconds", "0.05"]) as card:
+        yield card
+
+
+@given(st.lists(st.sampled_from(["good", "wrong", "nobody", "look", "reinsert"]), min_size=1, max_size=6))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+def test_one_user_action_is_one_verify(finger_card: EmulatedCard, actions: list[str]) -> None:
+    """Whatever is done, the card is asked at most once for each action, and only a wrong finger costs a try (S7)."""
+    card = finger_card
+    asyncio.run(_act(card, actions))
+
+
+async def _act(card: EmulatedCard, actions: list[str]) -> None:
+    worker, tries = await _insert(card), None
+    logged_in = False
+    for action in actions:
+        before = card.verifies
+        if action == "reinsert" or logged_in:
+            await _pull(card, worker)
+            worker, logged_in = await _insert(card), False
+        status = await worker.status()
+        assert tries is None or status.tries == tries
+        tries = status.tries or 0
+        if action in ("good", "wrong", "nobody"):
+            logged_in = await _login(card, worker, action)
+            touched = action != "nobody" and tries > 0
+            assert card.verifies - before == int(touched)
+            tries = 3 if logged_in else tries - int(touched)
+        else:
+            assert card.verifies == before
+    await _pull(card, worker)
+
+
+async def _login(card: EmulatedCard, worker: CardWorker, action: str) -> bool:
+    card.tell("auto off" if action == "nobody" else f"auto {action}")
+    try:
+        await worker.login(None)
+    except LoginRefused as refused:
+        allowed = {"wrong": Reason.CARD_FINGER, "nobody": Reason.CARD_TIMEOUT}
+        assert refused.reason in (allowed.get(action), Reason.CARD_BLOCKED)  # noqa: PT017 - one outcome of two
+        return False
+    assert action == "good"
+    return True
+
+
+async def _insert(card: EmulatedCard) -> CardWorker:
+    await asyncio.to_thread(card.insert)
+    await asyncio.to_thread(wait_for, sees_card, "PC/SC to see the card")
+    return await CardWorker.start(variant_named("sc-hsm-bio"), READER)
+
+
+async def _pull(card: EmulatedCard, worker: CardWorker) -> None:
+    worker.kill()
+    await asyncio.to_thread(card.remove)
+    await worker.close()
+    await asyncio.to_thread(wait_for, lambda: not sees_card(), "PC/SC to see no card")
+
+
+def test_the_worker_runs_as_another_user(tmp_path: Path) -> None:
+    make_softhsm_token(tmp_path, fill_containers([Project("atlas")], Issuer.create()))
+    nobody = pwd.getpwnam("nobody")
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    for path in tmp_path.parents[:3]:
+        path.chmod(path.stat().st_mode | 0o011)
+
+    async def scene() -> None:
+        async with await CardWorker.start(variant_named("softhsm"), "", user="nobody") as worker:
+            owner = (Path("/proc") / str(worker.pid) / "status").read_text()
+            assert f"Uid:\t{nobody.pw_uid}\t{nobody.pw_uid}" in owner
+            assert (await worker.login(bytearray(PIN.encode()))).containers[0].project == "atlas"
+
+    asyncio.run(scene())
+
+
+def test_an_unknown_user_or_reader_is_refused(pcscd: Pcscd) -> None:
+    async def scene() -> None:
+        with pytest.raises(Refusal):
+            await CardWorker.start(variant_named("piv"), READER, user="no-such-user")
+        async with await CardWorker.start(variant_named("piv"), "No such reader") as worker:
+            with pytest.raises(Refusal) as refused:
+                await worker.status()
+            assert refused.value.reason is Reason.CARD_FAILED
+
+    asyncio.run(scene())

@@ -1,0 +1,92 @@
+"""Variant files: ours follow the schema, bad ones are refused with file and field, an ATR finds its variant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.smartcard.values import LoginMethod
+from sdbox.smartcard.variants import AtrPattern, VariantError, load_variants, read_variant, variant_for, variant_named
+from sdbox.smartcard.virtual import piv, schsm
+
+GOOD = """
+name = "{name}"
+title = "A card"
+containers = 1
+[module]
+paths = ["/usr/lib/module.so"]
+[login]
+method = "pin"
+deadline = 30
+"""
+
+
+def write(folder: Path, text: str, name: str = "test-card") -> Path:
+    path = folder / f"{name}.toml"
+    path.write_text(text.format(name=name))
+    return path
+
+
+def test_ours_are_valid() -> None:
+    names = {variant.name: variant.login.method for variant in load_variants()}
+    assert (
+        names.items() >= {"sc-hsm-bio": LoginMethod.FINGER, "piv": LoginMethod.PIN, "softhsm": LoginMethod.PIN}.items()
+    )
+
+
+def test_a_good_file_is_read(tmp_path: Path) -> None:
+    assert read_variant(write(tmp_path, GOOD)).module.paths == ("/usr/lib/module.so",)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (GOOD.replace('method = "pin"', 'method = "smile"'), "$.login.method"),
+        (GOOD.replace("deadline = 30", "deadline = 0"), "$.login.deadline"),
+        (GOOD.replace("containers = 1", "containers = 0"), "$.containers"),
+        (GOOD.replace('paths = ["/usr/lib/module.so"]', "paths = []"), "$.module.paths"),
+        (GOOD + "surprise = 1\n", "surprise"),
+        (GOOD + '[[atrs]]\nvalue = "3B00"\nmask = "FF"\n', "same length"),
+        (GOOD + '[[atrs]]\nvalue = "3b"\nmask = "FF"\n', "$.atrs[0].value"),
+        (GOOD.replace("[login]", '[login]\ncounter = "0020008001FF"'), "$.login.counter"),
+        (GOOD.replace('name = "{name}"', 'name = "other"'), "file's name"),
+        ("not toml at all", "test-card.toml"),
+    ],
+)
+def test_a_bad_file_is_refused_with_its_field(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(VariantError) as error:
+        read_variant(write(tmp_path, text))
+    assert said in str(error.value)
+    assert str(error.value).startswith("test-card.toml: ")
+
+
+def test_no_variant_at_all_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(VariantError):
+        load_variants(tmp_path)
+
+
+def test_an_atr_finds_its_variant() -> None:
+    assert variant_for(schsm.ATR).name == "sc-hsm-bio"
+    assert variant_for(piv.ATR).name == "piv"
+
+
+@pytest.mark.parametrize("atr", [b"", bytes.fromhex("3B8080 0101"), schsm.ATR[:-1]])
+def test_an_unknown_atr_is_refused(atr: bytes) -> None:
+    with pytest.raises(Refusal) as refused:
+        variant_for(atr)
+    assert refused.value.reason is Reason.CARD_UNKNOWN
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(Refusal) as refused:
+        variant_named("../../etc/passwd")
+    assert refused.value.reason is Reason.CARD_UNKNOWN
+
+
+def test_masked_bits_do_not_count() -> None:
+    pattern = AtrPattern(value="3B00FF", mask="FF00FF")
+    assert pattern.matches(bytes.fromhex("3B42FF"))
+    assert not pattern.matches(bytes.fromhex("3B42FE"))
+    assert not pattern.matches(bytes.fromhex("3B42FFFF"))
