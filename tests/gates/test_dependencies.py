@@ -78,6 +78,7 @@ def test_each_shipped_dependency_is_used() -> None:
     """Imported somewhere, or run as `python -m`: what nobody uses only widens the attack surface."""
     modules = {module.split(".")[0] for path in product_files() for module in imported_modules(path)}
     run_as_modules = {"virt"}  # image: virt.firmware.vars
-    used = {normalised(d) for m, ds in packages_distributions().items() if m in modules | run_as_modules for d in ds}
+    distributions = packages_distributions().items()
+    used = {normalised(d) for name, ds in distributions if name.split("/")[0] in modules | run_as_modules for d in ds}
     wanted = direct(*project()["project"]["optional-dependencies"])
     assert wanted <= used, f"not used: {sorted(wanted - used)}"
