@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
+from sdbox.attestation.verdict import Clock
 from sdbox.gateway.ear import EarIssuer, Subject
 from sdbox.gateway.limits import RateLimit
 from sdbox.gateway.store import RevocationKind, Store
@@ -45,6 +46,7 @@ class BoxProof:
         self._exporter = exporter
         self._ak_name = b""
         self._credential: Credential | None = None
+        self._clock: Clock | None = None
         self._nonce = b""
         self._nonce_until = 0.0
         self._renew_at = self._lapses_at = 0.0
@@ -77,10 +79,11 @@ class BoxProof:
         if time.monotonic() > self._nonce_until:
             raise Refusal(Reason.BOX_EVIDENCE, "nonce too old")
         evidence = Evidence(message.attest, message.signature, message.ak_public, message.event_log, message.pcrs)
-        fresh = Fresh(nonce, self._exporter, self.box_id, self._ak_name)
+        fresh = Fresh(nonce, self._exporter, self.box_id, self._ak_name, self._clock)
         judgement = await self._services.verifier.judge(evidence, fresh)
         if (reason := judgement.verdict.reason) is not None:
             raise Refusal(reason, describe(judgement.verdict))
+        self._clock = judgement.verdict.clock
         lifetime = self._services.issuer.lifetime
         self._renew_at = time.monotonic() + RENEW_AT * lifetime
         self._lapses_at = time.monotonic() + lifetime

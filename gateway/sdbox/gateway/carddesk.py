@@ -24,7 +24,7 @@ class CardDesk:
         self._offers: dict[str, m.OfferItem] = {}
 
     def nonce(self) -> bytes:
-        """Return the outstanding nonce, a new one only if it was used: a renewal must not spoil a signature under way."""
+        """Return the outstanding nonce, a new one if it was used: a renewal must not spoil a signature."""
         self._nonce = self._nonce or secrets.token_bytes(NONCE_SIZE)
         return self._nonce
 

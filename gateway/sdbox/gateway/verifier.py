@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from sdbox.attestation.appraisal import Expected, appraise
 from sdbox.attestation.credential import EkPublicKey, make_credential
-from sdbox.attestation.verdict import Verdict
-from sdbox.boot.reference import ReferenceValues, read_reference
+from sdbox.attestation.verdict import Clock, Verdict
+from sdbox.boot.reference import ReferenceFormatError, ReferenceValues, read_reference
 from sdbox.protocol.values import BoxId, Evidence
 
 
@@ -30,12 +30,13 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """What evidence must be bound to: this nonce, this channel, this box, the AK that was activated."""
+    """What evidence must be bound to: this nonce, channel, box and activated AK, after this channel's last clock."""
 
     nonce: bytes = field(repr=False)
     exporter: bytes = field(repr=False)
     box_id: BoxId
     ak_name: bytes
+    previous: Clock | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,10 @@ class Verifier:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         """Read the reference values. ValueError if there are none or they want different PCR selections."""
-        self._references: tuple[ReferenceValues, ...] = tuple(read_reference(path.read_bytes()) for path in paths)
+        try:
+            self._references: tuple[ReferenceValues, ...] = tuple(read_reference(path.read_bytes()) for path in paths)
+        except ReferenceFormatError as error:
+            raise ValueError(str(error)) from error
         if len({reference.pcr_selection for reference in self._references}) != 1:
             raise ValueError("no reference values, or with different PCR selections")
 
@@ -93,6 +97,7 @@ class Verifier:
             box_id=fresh.box_id,
             reference=reference,
             ak_name=fresh.ak_name,
+            previous=fresh.previous,
         )
         return Judgement(appraise(evidence, expected), reference.image_version)
 
