@@ -11,8 +11,8 @@ import subprocess
 from collections.abc import Sequence
 from typing import Final
 
-from sdbox.protocol.tls import parse_endpoint
 from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.protocol.tls import parse_endpoint
 
 TUNNEL_SET: Final = ("inet", "sdbox", "tunnel_endpoints")
 NFT_SECONDS: Final = 10.0

@@ -1,4 +1,4 @@
-"""What the agent says on its standard output (journal and console): phase, state and refusal lines. Never a secret (S8)."""
+"""What the agent says on its standard output (journal and console): phases, states, refusals. Never a secret (S8)."""
 
 from __future__ import annotations
 

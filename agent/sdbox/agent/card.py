@@ -1,0 +1,128 @@
+"""The card that is in: its worker process, its login, its signatures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sdbox.agent.events import CardRefused, CardStep, FingerAwaited, FingerRefused, PinAwaited, PinRefused, Verified
+from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.protocol.values import CardIdentity, Container
+from sdbox.smartcard.client import CardWorker
+from sdbox.smartcard.values import CardInserted, LoginMethod, LoginRefused, LoginStatus
+from sdbox.smartcard.variants import Variant, variant_for, variant_named
+
+CARD_USER: Final = "sdbox-card"
+TOKEN_READER: Final = ""  # the reader of a token without one
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSigner:
+    """One container of a verified card; what the channel calls a Signer."""
+
+    worker: CardWorker
+    container: Container
+
+    @property
+    def chain(self) -> tuple[bytes, ...]:
+        return (self.container.certificate,)
+
+    async def sign(self, schemes: Sequence[int], content: bytes) -> tuple[int, bytes]:
+        return await self.worker.sign(self.container.key_id, content, schemes)
+
+
+class CardSeat:
+    """Where one card sits, from insertion to removal. One VERIFY per call of `login`, never one by itself (S7)."""
+
+    def __init__(self, inserted: CardInserted, *, user: str | None = CARD_USER, token: str | None = None) -> None:
+        self.reader = inserted.reader
+        self.identity: CardIdentity | None = None
+        self._atr = inserted.atr
+        self._user = user
+        self._token = token
+        self._worker: CardWorker | None = None
+        self._method = LoginMethod.PIN
+        self._gone = False
+
+    async def read(self) -> CardStep:
+        """Start the worker and return how this card wants its holder verified, or why it cannot be used."""
+        try:
+            variant = variant_named(self._token) if self._token else variant_for(self._atr)
+            status = await (await self._start(variant)).status()
+        except Refusal as refusal:
+            return CardRefused(refusal.reason)
+        self._method = status.method
+        return first_step(status)
+
+    async def login(self, pin: bytearray | None) -> CardStep:
+        """Verify the holder with one VERIFY; `pin` is overwritten by the worker's client."""
+        try:
+            self.identity = await self._live().login(pin)
+        except LoginRefused as refused:
+            return refused_step(self._method, refused)
+        except Refusal as refusal:
+            return CardRefused(refusal.reason)
+        return Verified(self.identity)
+
+    def signer(self, project: str | None = None) -> ContainerSigner:
+        """Return the signer of `project`'s container, or of any project's; Refusal if the card has none."""
+        for container in self.project_containers():
+            if project is None or container.project == project:
+                return ContainerSigner(self._live(), container)
+        raise Refusal(Reason.CARD_EMPTY if project is None else Reason.PROJECT_NOT_ON_CARD)
+
+    def project_containers(self) -> tuple[Container, ...]:
+        containers = self.identity.containers if self.identity else ()
+        return tuple(container for container in containers if container.project is not None)
+
+    def kill(self) -> None:
+        """The card is gone: end its worker at once."""
+        self._gone = True
+        if self._worker is not None:
+            self._worker.kill()
+
+    async def close(self) -> None:
+        """End the card session with a card reset, so that no other process can sign. Idempotent."""
+        self._gone = True
+        self.identity = None
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.close()
+
+    async def _start(self, variant: Variant) -> CardWorker:
+        starting = asyncio.ensure_future(CardWorker.start(variant, self.reader, user=self._user))
+        try:
+            worker = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            (await starting).kill()  # it must not outlive a card that was pulled meanwhile
+            raise
+        if self._gone:
+            worker.kill()
+            raise Refusal(Reason.CARD_FAILED, "removed")
+        self._worker = worker
+        return worker
+
+    def _live(self) -> CardWorker:
+        if self._worker is None or self._gone:
+            raise Refusal(Reason.CARD_FAILED, "no card session")
+        return self._worker
+
+
+def first_step(status: LoginStatus) -> CardStep:
+    """Return what follows an insertion. The last try is not begun before the user says so (S7)."""
+    if status.blocked:
+        return CardRefused(Reason.CARD_BLOCKED)
+    if status.method is LoginMethod.FINGER:
+        return FingerRefused(Reason.CARD_FINGER, status.tries) if status.final_try else FingerAwaited(status.tries)
+    return PinRefused(Reason.CARD_PIN, status.tries) if status.final_try else PinAwaited(status.tries)
+
+
+def refused_step(method: LoginMethod, refused: LoginRefused) -> CardStep:
+    """Return what a refused login means for the state machine."""
+    if refused.reason is Reason.CARD_BLOCKED:
+        return CardRefused(refused.reason)
+    if method is LoginMethod.FINGER:
+        return FingerRefused(refused.reason, refused.tries)
+    return PinRefused(refused.reason, refused.tries)

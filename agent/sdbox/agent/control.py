@@ -1,0 +1,281 @@
+"""The one consumer of the event queue: every decision is made here, one event after the other.
+
+Work that takes time runs as *the job*; it reports back by posting events under its number, and what a job of the past
+still has in the queue is dropped. So a card that was pulled cannot be verified late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from sdbox.agent import events as m
+from sdbox.agent import journal
+from sdbox.agent.attest import CentreLink
+from sdbox.agent.card import CardSeat
+from sdbox.agent.dbus import AgentInterface
+from sdbox.agent.jobs import Jobs, Post, Work
+from sdbox.agent.machine import State, step
+from sdbox.agent.session import Door, ask_offers
+from sdbox.agent.view import Memory, View, view_of
+from sdbox.agent.wipe import CARD_REMOVED, FAILED, USER, wipe
+from sdbox.protocol.reasons import Reason
+from sdbox.smartcard.values import CardInserted, CardRemoved
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the agent drives. `seat` makes the place for an inserted card."""
+
+    screen: AgentInterface
+    link: CentreLink
+    door: Door
+    seat: Callable[[CardInserted], CardSeat]
+
+
+class Agent:
+    """State, event queue, job. `post` is for the loop's thread, `post_from_thread` for any other."""
+
+    def __init__(self, wire: Callable[[Agent], Parts]) -> None:
+        self.state = State.STARTING
+        self.failed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._queue: asyncio.Queue[tuple[int | None, m.Event, float]] = asyncio.Queue()
+        self._jobs = Jobs(self._put)
+        self._view = View()
+        self._memory = Memory()
+        self._card: CardInserted | None = None  # the one that is in
+        self._fresh = False  # nothing was done with it since its insertion
+        self._seat: CardSeat | None = None
+        self._pin: bytearray | None = None
+        self._attested = False
+        self._link_reason: Reason | None = None
+        self.parts = wire(self)
+
+    def post(self, event: m.Event) -> None:
+        """Queue an event."""
+        self._put(None, event)
+
+    def post_from_thread(self, event: m.Event) -> None:
+        """Queue an event from a library's thread: the decision is not made there."""
+        self._loop.call_soon_threadsafe(self.post, event)
+
+    def submit_pin(self, pin: bytearray) -> None:
+        """Take the PIN over: it is used for one VERIFY, or overwritten at once if none was asked for."""
+        self._drop_pin()
+        self._pin = pin
+        self.post(m.SubmitPin())
+
+    async def run(self) -> None:
+        """Consume events until cancelled."""
+        while True:
+            number, event, when = await self._queue.get()
+            if number is None or number == self._jobs.current:
+                self.handle(event, when)
+
+    async def settled(self) -> None:
+        """Wait until no job runs, a wipe above all."""
+        await self._jobs.settled()
+
+    async def stop(self) -> None:
+        """End whatever is open: the agent itself ends."""
+        self.parts.door.kill_picture()
+        self._jobs.cancel()
+        await self._jobs.settled()
+        await wipe(FAILED, time.monotonic(), self.parts.door, self._seat)
+
+    def handle(self, event: m.Event, when: float) -> None:
+        """Do what `event` means now. Never waits. `when`: time.monotonic() when it was posted."""
+        known = self._note(event)
+        if known is None:
+            return
+        before, self.state = self.state, step(self.state, known)
+        self._remember(known)
+        if self.state is not before:
+            self._enter(before, known, when)
+        if self.state is not State.CHECKING_PIN:
+            self._drop_pin()
+        self._show()
+
+    def _put(self, number: int | None, event: m.Event) -> None:
+        self._queue.put_nowait((number, event, time.monotonic()))
+
+    def _note(self, event: m.Event) -> m.Event | None:  # noqa: PLR0911 - a table of events, one line each
+        """Keep what outlasts states, and return the event as the table knows it; None if it is not for this box now."""
+        match event:
+            case CardInserted():
+                return self._inserted(event)
+            case CardRemoved(reader):
+                return self._removed(event, reader)
+            case m.Attested() | m.LinkLost() | m.LinkRefused():
+                self._note_link(event)
+            case m.SessionRevoked(session) if session != self.parts.door.session:
+                return None
+            case m.Pick(project):
+                return self._picked(project)
+            case m.Acknowledge():
+                return self._acknowledged(event)
+            case m.WipedReady():
+                return self._after_wipe()
+        return event
+
+    def _note_link(self, event: m.Attested | m.LinkLost | m.LinkRefused) -> None:
+        self._attested = isinstance(event, m.Attested)
+        self._link_reason = event.reason if isinstance(event, m.LinkRefused) else None
+
+    def _acknowledged(self, event: m.Acknowledge) -> m.Event:
+        if self.state is State.REFUSED_LINK:
+            self.parts.link.hurry()
+        if self.state is State.INSERT_CARD and self._card is not None:
+            return self._card  # the user asks for the card that stayed in: their action, so one VERIFY may follow (S7)
+        return event
+
+    def _inserted(self, event: CardInserted) -> m.Event | None:
+        if self._card is not None:
+            return None  # a second reader: one card at a time
+        self._card, self._fresh = event, True
+        return event
+
+    def _removed(self, event: CardRemoved, reader: str) -> m.Event | None:
+        if self._card is None or reader != self._card.reader:
+            return None
+        self.parts.door.kill_picture()  # before anything else, in whatever state: the picture must go (S6)
+        if self._seat is not None:
+            self._seat.kill()
+        self._card = None
+        return event
+
+    def _picked(self, project: str) -> m.Event | None:
+        """A pick of what is already open only closes the picker; one that is not offered is none."""
+        if self.state is State.PICKER and project == self._memory.project:
+            return m.Cancel()
+        offered = any(offer.project == project and offer.reason is None for offer in self._memory.offers)
+        return m.Pick(project) if offered else None
+
+    def _after_wipe(self) -> m.Event:
+        """Where closing leads: what is gone decides."""
+        if self._attested and self._card is not None and self._seat is not None:
+            return m.WipedReady() if self._memory.reason is None else m.WipedRefused()
+        if self._seat is not None:
+            self._jobs.aside(self._seat.close())
+            self._seat = None
+        return m.WipedIdle() if self._attested else m.WipedOffline()
+
+    def _remember(self, event: m.Event) -> None:
+        match event:
+            case m.FingerAwaited(tries) | m.PinAwaited(tries):
+                self._memory = replace(self._memory, tries=tries)
+            case m.FingerRefused(reason, tries) | m.PinRefused(reason, tries):
+                self._memory = replace(self._memory, tries=tries)
+                self._refuse(reason)
+            case m.CardRefused(reason) | m.ProjectRefused(reason) | m.SessionRevoked(reason=reason):
+                self._refuse(reason)
+            case m.LinkRefused(reason) if self.state is State.REFUSED_LINK:
+                self._refuse(reason)
+            case m.LinkLost(reason) if reason is not Reason.GATEWAY_UNREACHABLE:
+                journal.refused(reason)
+            case m.Offered(offers):
+                self._memory = replace(self._memory, offers=offers)
+                for offer in offers:
+                    if offer.reason is not None:
+                        journal.refused(offer.reason)
+
+    def _refuse(self, reason: Reason) -> None:
+        self._memory = replace(self._memory, reason=reason)
+        journal.refused(reason)
+
+    def _enter(self, before: State, event: m.Event, when: float) -> None:
+        """Begin what the new state is about."""
+        match self.state:
+            case State.NETWORK | State.INSERT_CARD:
+                self._wait_for_world()
+            case State.READING_CARD if isinstance(event, CardInserted):
+                self._read_card(event)
+            case State.FINGER | State.CHECKING_PIN if self._seat is not None:
+                pin, self._pin = self._pin, None
+                self._forget_reason()
+                self._jobs.start(_report(self._seat.login(pin)))
+            case State.OFFERING if self._seat is not None:
+                journal.phase("verified")
+                self._jobs.start(_report(ask_offers(self.parts.link.channel, self._seat)))
+            case State.PIN | State.PICK:
+                self._forget_reason()
+                if before is State.OFFERING:
+                    journal.phase("offers")
+            case State.CONNECTING if isinstance(event, m.Pick) and self._seat is not None:
+                self._connect(event.project, self._seat)
+            case State.CLOSING:
+                self._close(event, when)
+            case State.FAILED:
+                self._fail(when)
+
+    def _wait_for_world(self) -> None:
+        self._memory = Memory()
+        if self.state is State.NETWORK and self._link_reason is not None:
+            self.post(m.LinkRefused(self._link_reason))  # it was refused while the session was being wiped
+        if self.state is State.INSERT_CARD and self._card is not None and self._fresh:
+            card, self._card = self._card, None  # it went in before the box was attested
+            self.post(card)
+
+    def _read_card(self, card: CardInserted) -> None:
+        journal.phase("card-in")
+        self._fresh = False
+        self._seat = self.parts.seat(card)
+        self._jobs.start(_report(self._seat.read()))
+
+    def _connect(self, project: str, seat: CardSeat) -> None:
+        journal.phase("picked")
+        self._memory = replace(self._memory, project=project, reason=None)
+        channel, door = self.parts.link.channel, self.parts.door
+        door.kill_picture()  # of the project we switch away from
+        self._jobs.start(lambda post: door.visit(channel, seat, project, post))
+
+    def _close(self, event: m.Event, when: float) -> None:
+        self.parts.door.kill_picture()
+        removed, lost = isinstance(event, CardRemoved), isinstance(event, m.LinkLost)
+        cause = CARD_REMOVED if removed else USER if isinstance(event, m.Cancel | m.DesktopEnded) else FAILED
+        seat = None
+        if removed or lost:
+            seat, self._seat = self._seat, None
+        self._jobs.start(self._wiping(cause, when, seat))
+
+    def _wiping(self, cause: str, when: float, seat: CardSeat | None) -> Work:
+        async def work(post: Post) -> None:
+            try:
+                await wipe(cause, when, self.parts.door, seat)
+                post(m.WipedReady())  # `_after_wipe` says which one it is
+            finally:
+                self._jobs.aside(self.parts.door.close_at_centre(self.parts.link.channel, cause))
+
+        return work
+
+    def _fail(self, when: float) -> None:
+        journal.refused(self._memory.reason or Reason.INTERNAL)
+        seat, self._seat = self._seat, None
+        self._jobs.start(self._wiping(FAILED, when, seat))
+        self.failed.set()
+
+    def _forget_reason(self) -> None:
+        self._memory = replace(self._memory, reason=None)
+
+    def _drop_pin(self) -> None:
+        if self._pin is not None:
+            self._pin[:] = bytes(len(self._pin))
+            self._pin = None
+
+    def _show(self) -> None:
+        view = view_of(self.state, self._memory)
+        if view != self._view:
+            if view.state != self._view.state:
+                journal.state(view.state)
+            self._view = view
+            self.parts.screen.show(view)
+
+
+def _report(step_of_card: Awaitable[m.Event]) -> Work:
+    async def work(post: Post) -> None:
+        post(await step_of_card)
+
+    return work

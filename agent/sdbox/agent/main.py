@@ -1,0 +1,131 @@
+"""`sdbox-agent`: puts the parts together and runs until the service manager ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+import click
+
+from sdbox.agent import journal
+from sdbox.agent.attest import CentreLink, TpmProver
+from sdbox.agent.card import TOKEN_READER, CardSeat
+from sdbox.agent.config import SITE, ConfigError, Site, image_version, load_site, read_box_id
+from sdbox.agent.control import Agent, Parts
+from sdbox.agent.dbus import AgentInterface, Identity, Inputs, serve
+from sdbox.agent.desktop import DesktopSession, Place
+from sdbox.agent.events import Started, SwitchKey
+from sdbox.agent.namespace import Namespace
+from sdbox.agent.screen.notify import notify_ready
+from sdbox.agent.session import Door
+from sdbox.agent.switchkey import SwitchKeys
+from sdbox.agent.tunnel import Tunnel
+from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.protocol.values import BoxId, DesktopAccess
+from sdbox.smartcard.monitor import CardMonitor
+from sdbox.smartcard.values import CardInserted
+
+DISPLAY_FILE: Final = Path("/run/sdbox-kiosk/display")  # written by the screen once Xwayland lets the RDP user in
+
+
+class Box:
+    """The agent's parts, made in order and taken down in reverse."""
+
+    def __init__(self, site: Site, box_id: BoxId, version: str) -> None:
+        self._site = site
+        self._box_id = box_id
+        self._identity = Identity(str(box_id), version)
+
+    async def run(self) -> None:
+        """Run until cancelled. Refusal if the box lacks something it cannot do without."""
+        async with AsyncExitStack() as stack:
+            namespace = stack.enter_context(Namespace())
+            tunnel = Tunnel(namespace)
+            stack.push_async_callback(tunnel.close)
+            await tunnel.prepare()
+            agent = Agent(lambda agent: self._wire(agent, tunnel, namespace))
+            stack.push_async_callback(agent.stop)
+            bus = await serve(agent.parts.screen)
+            stack.callback(bus.disconnect)
+            self._listen(agent, stack)
+            notify_ready()
+            agent.post(Started())
+            await _follow(agent)
+
+    def _wire(self, agent: Agent, tunnel: Tunnel, namespace: Namespace) -> Parts:
+        async def start_desktop(access: DesktopAccess) -> DesktopSession:
+            return await DesktopSession.start(access, Place(namespace, read_display()))
+
+        def seat(card: CardInserted) -> CardSeat:
+            return CardSeat(card, token=self._site.card.token if card.reader == TOKEN_READER else None)
+
+        inputs = Inputs(agent.post, agent.submit_pin, lambda: journal.phase("screen-ready"))
+        screen = AgentInterface(self._identity, inputs)
+        link = CentreLink(self._site.gateway, self._box_id, TpmProver(self._box_id), agent.post)
+        return Parts(screen, link, Door(tunnel, start_desktop), seat)
+
+    def _listen(self, agent: Agent, stack: AsyncExitStack) -> None:
+        """Start what posts events from outside: the readers and the picker key."""
+        stack.enter_context(CardMonitor(agent.post_from_thread))
+        if self._site.card.token is not None:
+            agent.post(CardInserted(TOKEN_READER, b""))
+        stack.callback(SwitchKeys(self._site.keys.switch, lambda: agent.post(SwitchKey())).close)
+
+
+async def _follow(agent: Agent) -> None:
+    """Consume events. Once the agent has failed there is no channel any more, but it goes on saying so."""
+    linking = asyncio.ensure_future(agent.parts.link.run())
+    failed = asyncio.ensure_future(agent.failed.wait())
+    consuming = asyncio.ensure_future(agent.run())
+    try:
+        await asyncio.wait({linking, failed, consuming}, return_when=asyncio.FIRST_COMPLETED)
+        if not failed.done():
+            raise next(task.exception() or RuntimeError("ended") for task in (consuming, linking) if task.done())
+        await agent.settled()
+        linking.cancel()
+        await consuming
+    finally:
+        for task in (linking, failed, consuming):
+            task.cancel()
+        await asyncio.wait({linking, failed, consuming})
+
+
+def read_display(path: Path = DISPLAY_FILE) -> str:
+    """Return the X display the screen published; Refusal(DESKTOP_FAILED) if there is none."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise Refusal(Reason.DESKTOP_FAILED, "the screen has no X display yet") from error
+
+
+@click.command(epilog="Example: sdbox-agent --site /usr/lib/sdbox/site.toml")
+@click.option("--site", type=click.Path(path_type=Path), default=SITE, show_default=True, help="The site's settings.")
+def main(site: Path) -> None:
+    """Run the box: attestation, card, tunnel, desktop. The service manager starts it."""
+    journal.phase("agent-start")
+    try:
+        box = Box(load_site(site), read_box_id(), image_version())
+    except ConfigError as error:
+        click.echo(f"sdbox-agent: {error}", err=True)
+        sys.exit(2)
+    try:
+        asyncio.run(_until_ended(box))
+    except (Refusal, OSError) as error:
+        journal.refused(error.reason if isinstance(error, Refusal) else Reason.INTERNAL)
+        click.echo(f"sdbox-agent: {error}", err=True)
+        sys.exit(1)
+
+
+async def _until_ended(box: Box) -> None:
+    """Run the box; SIGTERM and SIGINT take it down in order."""
+    running = asyncio.ensure_future(box.run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    try:
+        await running
+    except asyncio.CancelledError:
+        return

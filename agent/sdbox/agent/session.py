@@ -1,0 +1,138 @@
+"""One card in one bubble: signature, grant, tunnel, desktop; and the way out of it again.
+
+    CardIdentity -> offers -> pick -> tunnel key -> Open -> Grant -> Tunnel -> DesktopSession
+
+A switch is the same way begun while a session runs: its client dies first, its tunnel goes while the card signs, and
+the new tunnel waits for that. Two bubbles are never up at once (S5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from sdbox.agent import journal
+from sdbox.agent.card import CardSeat
+from sdbox.agent.channel.channel import Channel
+from sdbox.agent.desktop import SIGNED_OUT, DesktopSession
+from sdbox.agent.events import CardRefused, DesktopEnded, DesktopShown, Event, Offered, ProjectRefused
+from sdbox.agent.jobs import Post
+from sdbox.agent.keys import TunnelKey
+from sdbox.agent.tunnel import Tunnel, Way
+from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.protocol.values import DesktopAccess, Grant
+
+HEARTBEAT_SECONDS: Final = 2.0
+StartDesktop = Callable[[DesktopAccess], Awaitable[DesktopSession]]
+
+
+async def ask_offers(channel: Channel | None, seat: CardSeat) -> Event:
+    """Show the gateway every project certificate of the card; the offers, or why there are none."""
+    try:
+        certificates = tuple(container.certificate for container in seat.project_containers())
+        return Offered(await _there(channel).prove_card(certificates, seat.signer()))
+    except Refusal as refusal:
+        journal.explain(refusal)
+        return CardRefused(refusal.reason)
+
+
+class Door:
+    """The way into a bubble. Holds what is open, so that `kill_picture` and `shut` work at any moment of the way in."""
+
+    def __init__(self, tunnel: Tunnel, start_desktop: StartDesktop) -> None:
+        self.session: str | None = None
+        self._tunnel = tunnel
+        self._start_desktop = start_desktop
+        self._desktop: DesktopSession | None = None
+
+    async def visit(self, channel: Channel | None, seat: CardSeat, project: str, post: Post) -> None:
+        """Open `project`, post DesktopShown, stay until the session ends by itself and post why; cancel to leave."""
+        try:
+            gateway = _there(channel)
+            grant = await self._enter(gateway, seat, project)
+            async with asyncio.TaskGroup() as tasks:
+                beating = tasks.create_task(_beat(gateway, grant.session))
+                post(await self._stay(post))
+                beating.cancel()
+        except* Refusal as group:
+            refusal = _first(group)
+            journal.explain(refusal)
+            post(ProjectRefused(refusal.reason))
+
+    async def _enter(self, channel: Channel, seat: CardSeat, project: str) -> Grant:
+        signer, key = seat.signer(project), TunnelKey()
+        try:
+            leaving = asyncio.ensure_future(self.shut())
+            try:
+                grant = await channel.open(project, key.public, signer)
+                self.session = grant.session
+            finally:
+                await leaving
+            journal.phase("grant")
+            await self._tunnel.up(Way(grant.tunnel, key, grant.desktop.host, grant.desktop.port))
+            journal.phase("handshake")
+        except BaseException:
+            key.wipe()
+            raise
+        self._desktop = await self._start_desktop(grant.desktop)
+        journal.phase("client-start")
+        return grant
+
+    async def _stay(self, post: Post) -> Event:
+        desktop = self._desktop
+        if desktop is None:
+            raise Refusal(Reason.INTERNAL, "no desktop")
+        await desktop.shown()
+        journal.phase("desktop")
+        post(DesktopShown())
+        status = await desktop.ended()
+        if status not in SIGNED_OUT:
+            raise desktop.failure(status)
+        return DesktopEnded()
+
+    def kill_picture(self) -> None:
+        """End the client now, without waiting: first thing when a card is pulled."""
+        if self._desktop is not None:
+            self._desktop.kill()
+
+    async def picture_gone(self) -> None:
+        desktop, self._desktop = self._desktop, None
+        if desktop is not None:
+            await desktop.gone()
+
+    async def shut(self) -> None:
+        """Client dead, tunnel gone, key overwritten. The session's name is kept for `close_at_centre`."""
+        try:
+            await self.picture_gone()
+        finally:
+            await self._tunnel.down()
+
+    async def close_at_centre(self, channel: Channel | None, cause: str) -> None:
+        """Tell the gateway; without a channel it finds out by the missing heartbeats."""
+        session, self.session = self.session, None
+        if session is not None and channel is not None:
+            with contextlib.suppress(Refusal):  # the channel is over, and with it the session
+                await channel.close_session(session, cause)
+
+
+def _there(channel: Channel | None) -> Channel:
+    """The channel may go between a decision and its work; LinkLost is then already on its way."""
+    if channel is None:
+        raise Refusal(Reason.GATEWAY_UNREACHABLE, "no channel")
+    return channel
+
+
+async def _beat(channel: Channel, session: str) -> None:
+    """Keep the lease; Refusal as soon as the gateway does not answer: our right to the bubble has ended."""
+    while True:
+        await channel.heartbeat(session)
+        await asyncio.sleep(HEARTBEAT_SECONDS)
+
+
+def _first(group: BaseExceptionGroup[Refusal]) -> Refusal:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, Refusal) else Refusal(Reason.INTERNAL, type(error).__name__)
