@@ -18,7 +18,7 @@ from sdbox.qemu.deadline import wait_for
 from sdbox.qemu.tpm import TpmState
 
 LISTEN = f"{CENTRE_ADDRESS}:443"
-GATEWAY = (sys.executable, "-m", "sdbox.gateway.main")
+GATEWAY = (str(Path(sys.executable).with_name("sdbox-gateway")),)  # installed beside this interpreter
 START_SECONDS = 30.0
 
 Value = str | int | list[str]
@@ -89,11 +89,11 @@ class GatewayProcess:
 
     def enrol(self, box: UUID, tpm: TpmState) -> None:
         """Let this box in, with this TPM only. A running gateway gets to know at once."""
-        self.admin("enrol", str(box), str(tpm.ek_public))
+        self.admin("enrol", "--box-id", str(box), "--ek-public", str(tpm.ek_public))
 
     def forget(self, box: UUID) -> None:
         """Take a box off the inventory again."""
-        self.admin("forget", str(box))
+        self.admin("forget", "--box-id", str(box))
 
     def admin(self, command: str, *arguments: str) -> str:
         """Run one of the gateway's commands on its configuration and return its output; EnrolmentFailed otherwise."""
