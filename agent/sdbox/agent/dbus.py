@@ -10,12 +10,13 @@ import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from dbus_next.aio.message_bus import MessageBus
-from dbus_next.constants import BusType, PropertyAccess, RequestNameReply
+from dbus_next.constants import BusType, MessageType, RequestNameReply
 from dbus_next.errors import DBusError, InvalidAddressError
-from dbus_next.service import ServiceInterface, dbus_property, method
+from dbus_next.message import Message
+from dbus_next.signature import Variant
 
 from sdbox.agent import journal
 from sdbox.agent.events import Acknowledge, Cancel, Event, Pick
@@ -28,10 +29,11 @@ CONNECT_SECONDS: Final = 10.0
 PIN_SECONDS: Final = 2.0
 PIN_LIMIT: Final = 64
 
-# dbus-next reads the D-Bus types out of the annotations; so their names must mean something to a type checker too.
-s = str
-i = int
-h = int
+PROPERTIES: Final = "org.freedesktop.DBus.Properties"
+SIGNATURES: Final = {
+    "State": "s", "Reason": "s", "Tries": "i", "Projects": "a(ssss)", "Current": "s", "BoxId": "s", "Version": "s",
+}  # fmt: skip
+CALLS: Final = {"Pick": "s", "SubmitPin": "h", "Cancel": "", "Acknowledge": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,78 +53,79 @@ class Inputs:
     first_read: Callable[[], None]
 
 
-class AgentInterface(ServiceInterface):
-    """The interface: properties show the view, methods post events. Its methods are called by dbus-next."""
+class AgentInterface:
+    """The object on the bus: properties show the view, calls post events."""
 
     def __init__(self, identity: Identity, inputs: Inputs) -> None:
-        super().__init__(NAME)
         self._identity = identity
         self._inputs = inputs
         self._view = View()
+        self._bus: MessageBus | None = None
         self._read = False
         self._readers: set[asyncio.Task[None]] = set()
 
+    def attach(self, bus: MessageBus) -> None:
+        """Answer what comes over `bus`, and send changes there."""
+        self._bus = bus
+        bus.add_message_handler(self._answer)
+
     def show(self, view: View) -> None:
         """Publish `view`: what changed goes out as one PropertiesChanged."""
-        before, self._view = _properties(self._view), view
-        after = _properties(view)
-        changed = {name: value for name, value in after.items() if before[name] != value}
-        if changed:
-            self.emit_properties_changed(changed)
+        before = self._properties()
+        self._view = view
+        changed = {name: value for name, value in self._properties().items() if before[name].value != value.value}
+        if changed and self._bus is not None:
+            self._bus.send(Message.new_signal(PATH, PROPERTIES, "PropertiesChanged", "sa{sv}as", [NAME, changed, []]))
 
-    @dbus_property(access=PropertyAccess.READ)
-    def State(self) -> s:  # noqa: N802 - D-Bus name
-        if not self._read:
-            self._read = True
-            self._inputs.first_read()
-        return self._view.state
+    def _properties(self) -> dict[str, Variant]:
+        view, identity = self._view, self._identity
+        projects = [[offer.project, offer.title_fr, offer.title_en, offer.reason or ""] for offer in view.projects]
+        values = (view.state, view.reason, view.tries, projects, view.current, identity.box_id, identity.version)
+        return {name: Variant(kind, value) for (name, kind), value in zip(SIGNATURES.items(), values, strict=True)}
 
-    @dbus_property(access=PropertyAccess.READ)
-    def Reason(self) -> s:  # noqa: N802 - D-Bus name
-        return self._view.reason
+    def _answer(self, message: Message) -> Message | None:
+        """Answer a call of ours; None leaves it to dbus-next, which answers with UnknownMethod."""
+        if message.message_type is not MessageType.METHOD_CALL or message.path != PATH:
+            return None
+        if message.interface == PROPERTIES:
+            return self._tell(message)
+        if message.interface != NAME or CALLS.get(message.member) != message.signature:
+            return None
+        self._take(message)
+        return Message.new_method_return(message)
 
-    @dbus_property(access=PropertyAccess.READ)
-    def Tries(self) -> i:  # noqa: N802 - D-Bus name
-        return self._view.tries
+    def _tell(self, message: Message) -> Message | None:
+        properties = self._properties()
+        match message.member, message.body:
+            case "GetAll", [interface] if interface == NAME:
+                if not self._read:
+                    self._read = True
+                    self._inputs.first_read()
+                return Message.new_method_return(message, "a{sv}", [properties])
+            case "Get", [interface, name] if interface == NAME and name in properties:
+                return Message.new_method_return(message, "v", [properties[name]])
+        return None
 
-    @dbus_property(access=PropertyAccess.READ)
-    def Projects(self) -> "a(ssss)":  # type: ignore[valid-type,name-defined] # noqa: F821, N802, UP037 - D-Bus type and name
-        return _properties(self._view)["Projects"]
+    def _take(self, message: Message) -> None:
+        match message.member:
+            case "Pick":
+                self._inputs.post(Pick(message.body[0]))
+            case "Cancel":
+                self._inputs.post(Cancel())
+            case "Acknowledge":
+                self._inputs.post(Acknowledge())
+            case "SubmitPin":
+                reading = asyncio.ensure_future(self._take_pin(message.unix_fds, message.body[0]))
+                self._readers.add(reading)
+                reading.add_done_callback(self._readers.discard)
 
-    @dbus_property(access=PropertyAccess.READ)
-    def Current(self) -> s:  # noqa: N802 - D-Bus name
-        return self._view.current
-
-    @dbus_property(access=PropertyAccess.READ)
-    def BoxId(self) -> s:  # noqa: N802 - D-Bus name
-        return self._identity.box_id
-
-    @dbus_property(access=PropertyAccess.READ)
-    def Version(self) -> s:  # noqa: N802 - D-Bus name
-        return self._identity.version
-
-    @method(name="Pick")
-    def pick(self, project: s) -> None:
-        self._inputs.post(Pick(project))
-
-    @method(name="Cancel")
-    def cancel(self) -> None:
-        self._inputs.post(Cancel())
-
-    @method(name="Acknowledge")
-    def acknowledge(self) -> None:
-        self._inputs.post(Acknowledge())
-
-    @method(name="SubmitPin")
-    def submit_pin(self, pin: h) -> None:
-        reading = asyncio.ensure_future(self._take_pin(pin))
-        self._readers.add(reading)
-        reading.add_done_callback(self._readers.discard)
-
-    async def _take_pin(self, descriptor: int) -> None:
+    async def _take_pin(self, descriptors: list[int], index: int) -> None:
+        """A message may carry more descriptors than its one argument names: all are closed."""
         try:
-            self._inputs.submit_pin(await read_pin(descriptor))
-        except (OSError, ValueError, TimeoutError) as error:
+            for extra in (d for place, d in enumerate(descriptors) if place != index):
+                os.close(extra)
+            self._inputs.submit_pin(await read_pin(descriptors[index]))
+        except (OSError, ValueError, IndexError) as error:
             journal.note(f"PIN not taken: {type(error).__name__}")
 
 
@@ -163,27 +166,20 @@ async def _next_part(descriptor: int) -> bytes:
     return os.read(descriptor, PIN_LIMIT + 1)
 
 
-async def serve(interface: AgentInterface, *, address: str | None = None) -> MessageBus:
+async def serve(interface: AgentInterface, *, address: str = "") -> MessageBus:
     """Own the name on the system bus (or the bus at `address`); Refusal(INTERNAL) if the bus says no."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             bus = await MessageBus(address, BusType.SYSTEM, negotiate_unix_fd=True).connect()
-            bus.export(PATH, interface)
+            interface.attach(bus)
             reply = await bus.request_name(NAME)
-    except (OSError, DBusError, InvalidAddressError, TimeoutError, EOFError) as error:
+    except (OSError, DBusError, InvalidAddressError, EOFError) as error:
         raise Refusal(Reason.INTERNAL, f"system bus: {type(error).__name__}") from error
     if reply is not RequestNameReply.PRIMARY_OWNER:
-        bus.disconnect()
         raise Refusal(Reason.INTERNAL, f"{NAME} is owned by another")
     return bus
 
 
-def _properties(view: View) -> dict[str, Any]:
-    projects = [[offer.project, offer.title_fr, offer.title_en, offer.reason or ""] for offer in view.projects]
-    return {
-        "State": view.state,
-        "Reason": view.reason,
-        "Tries": view.tries,
-        "Projects": projects,
-        "Current": view.current,
-    }
+def leave(bus: MessageBus) -> None:
+    """Give the name back."""
+    bus.disconnect()  # type: ignore[no-untyped-call]  # the one call without a type

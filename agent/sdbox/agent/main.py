@@ -16,7 +16,7 @@ from sdbox.agent.attest import CentreLink, TpmProver
 from sdbox.agent.card import TOKEN_READER, CardSeat
 from sdbox.agent.config import SITE, ConfigError, Site, image_version, load_site, read_box_id
 from sdbox.agent.control import Agent, Parts
-from sdbox.agent.dbus import AgentInterface, Identity, Inputs, serve
+from sdbox.agent.dbus import AgentInterface, Identity, Inputs, leave, serve
 from sdbox.agent.desktop import DesktopSession, Place
 from sdbox.agent.events import Started, SwitchKey
 from sdbox.agent.namespace import Namespace
@@ -50,7 +50,7 @@ class Box:
             agent = Agent(lambda agent: self._wire(agent, tunnel, namespace))
             stack.push_async_callback(agent.stop)
             bus = await serve(agent.parts.screen)
-            stack.callback(bus.disconnect)
+            stack.callback(leave, bus)
             self._listen(agent, stack)
             notify_ready()
             agent.post(Started())
