@@ -6,7 +6,17 @@ from itertools import combinations
 
 import pytest
 
-from sdbox.agent.screen.palette import BACKGROUND, BANDS, FOREGROUND, TOLERANCE, ScreenState, rgb, state_of_pixel
+from sdbox.agent.screen.palette import (
+    BACKGROUND,
+    BANDS,
+    FOREGROUND,
+    MUTED,
+    TOLERANCE,
+    ScreenState,
+    accent,
+    rgb,
+    state_of_pixel,
+)
 
 
 def _distance(one: str, other: str) -> int:
@@ -36,3 +46,24 @@ def test_a_slightly_shifted_pixel_is_still_its_state(state: ScreenState) -> None
 def test_another_picture_is_no_state() -> None:
     assert state_of_pixel((0, 0, 0)) is None
     assert state_of_pixel((32, 80, 192)) is None
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance, WCAG 2.2."""
+    parts = [value / 255 for value in rgb(colour)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _contrast(colour: str) -> float:
+    return (_luminance(colour) + 0.05) / (_luminance(BACKGROUND) + 0.05)
+
+
+@pytest.mark.parametrize("state", ScreenState)
+def test_text_in_the_states_colour_is_readable(state: ScreenState) -> None:
+    assert _contrast(accent(state)) >= 4.5
+
+
+def test_text_has_high_contrast() -> None:
+    assert _contrast(FOREGROUND) >= 15
+    assert _contrast(MUTED) >= 7

@@ -55,15 +55,17 @@ Action = Pick | Select | TypeDigit | EraseDigit | SubmitPin | Cancel | Acknowled
 
 CANCELLABLE = frozenset({ScreenState.PIN, ScreenState.PICKER, ScreenState.CONNECTING})
 
+ACKNOWLEDGED = frozenset({ScreenState.REFUSED, ScreenState.INSERT_CARD})  # the second: use the card that stayed in
+
 
 def action_of(properties: AgentProperties, local: Local, key: Key) -> Action | None:
-    """Return what `key` does now, or None. A PIN too short to be one is not sent: it would cost a try for nothing (S7)."""
+    """Return what `key` does now, or None. A PIN too short to be one is not sent: it would cost a try (S7)."""
     state = properties.state
     if key is Key.LANGUAGE:
         return SwitchLanguage()
     if key is Key.ESCAPE:
         return Cancel() if state in CANCELLABLE else None
-    if state is ScreenState.REFUSED:
+    if state in ACKNOWLEDGED:
         return Acknowledge() if key is Key.ENTER else None
     if state is ScreenState.PIN:
         return _pin_action(local, key)

@@ -1,4 +1,4 @@
-"""The agent on the system bus, as this screen sees it: properties in, calls out. When the name goes, so does all it said."""
+"""The agent on the system bus, as the screen sees it: values in, calls out. Its name gone, nothing it said stays."""
 
 from __future__ import annotations
 
@@ -65,9 +65,7 @@ class AgentLink:
         self._bus.signal_subscribe(
             NAME, PROPERTIES, "PropertiesChanged", PATH, INTERFACE, Gio.DBusSignalFlags.NONE, self._changed
         )
-        Gio.bus_watch_name_on_connection(
-            self._bus, NAME, Gio.BusNameWatcherFlags.NONE, self._appeared, self._vanished
-        )
+        Gio.bus_watch_name_on_connection(self._bus, NAME, Gio.BusNameWatcherFlags.NONE, self._appeared, self._vanished)
 
     def _retry(self) -> bool:
         self.start()

@@ -6,7 +6,7 @@ from typing import Any
 
 from sdbox.agent.screen import texts as t
 from sdbox.agent.screen.icons import GRID, ICONS, LINE
-from sdbox.agent.screen.palette import BAND_HEIGHT, BANDS
+from sdbox.agent.screen.palette import BAND_HEIGHT, accent
 from sdbox.agent.screen.toolkit import Gdk, Graphene, Gsk, Gtk
 from sdbox.agent.screen.view import Row, View
 
@@ -51,7 +51,7 @@ def box(*children: Any, classes: tuple[str, ...] = (), **properties: Any) -> Any
 
 
 def build_board(view: View, scale: float) -> Any:  # noqa: ANN401 - GtkWidget
-    """Return the whole picture for `view`. It is made anew at each change: a few dozen widgets, nothing stale can stay."""
+    """Return the whole picture for `view`. Made anew at each change: a few dozen widgets, nothing stale stays."""
     band = Gtk.Box(css_classes=["band"], height_request=BAND_HEIGHT, accessible_role=Gtk.AccessibleRole.PRESENTATION)
     return box(
         band, _header(view, scale), _body(view, scale), _keys(view, scale), _footer(view),
@@ -86,7 +86,7 @@ def _body(view: View, scale: float) -> Any:  # noqa: ANN401 - GtkWidget
     column = box(
         *words, orientation=Gtk.Orientation.VERTICAL, spacing=round(18 * scale), valign=Gtk.Align.CENTER, hexpand=True
     )
-    icon = Icon(ICONS[view.state], BANDS[view.state], round(ICON_SIZE * scale))
+    icon = Icon(ICONS[view.state], accent(view.state), round(ICON_SIZE * scale))
     icon.set_valign(Gtk.Align.CENTER)
     return box(icon, column, classes=("body",), spacing=round(64 * scale), vexpand=True)
 
@@ -119,7 +119,10 @@ def _row(row: Row, view: View, scale: float) -> Any:  # noqa: ANN401 - GtkWidget
     number = label(str(row.number) if row.number else "", "number")
     classes = ["row", "selected" if row.selected else "other", "open" if row.enabled else "closed"]
     widget = Gtk.Box(
-        css_classes=classes, spacing=round(14 * scale), focusable=row.selected, accessible_role=Gtk.AccessibleRole.OPTION
+        css_classes=classes,
+        spacing=round(14 * scale),
+        focusable=row.selected,
+        accessible_role=Gtk.AccessibleRole.OPTION,
     )
     widget.append(number)
     widget.append(column)
@@ -127,7 +130,7 @@ def _row(row: Row, view: View, scale: float) -> Any:  # noqa: ANN401 - GtkWidget
     spoken = ", ".join(part for part in (str(row.number or ""), row.title, closed, row.note) if part)
     widget.update_property([Gtk.AccessibleProperty.LABEL], [spoken])
     widget.update_state([Gtk.AccessibleState.DISABLED], [not row.enabled])
-    widget.update_state([Gtk.AccessibleState.SELECTED], [row.selected])
+    widget.update_state([Gtk.AccessibleState.SELECTED], [int(row.selected)])  # a tristate: GTK reads an int
     return widget
 
 

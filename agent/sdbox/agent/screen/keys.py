@@ -38,12 +38,12 @@ _NAMED = {
     "F2": Key.LANGUAGE,
 } | {f"{prefix}{digit}": Key(digit) for prefix in ("", "KP_") for digit in "0123456789"}
 
-# XKB key codes are the kernel's plus 8 (linux/input-event-codes.h: KEY_1 = 2 ... KEY_0 = 11, KEY_KP7 = 71 ... KEY_KP0 = 82).
+# XKB key codes are the kernel's plus 8 (input-event-codes.h: KEY_1 = 2 ... KEY_0 = 11, KEY_KP7 = 71 ... KEY_KP0 = 82).
 _TOP_ROW = {10 + index: Key(digit) for index, digit in enumerate("1234567890")}
 _KEYPAD = dict(zip((79, 80, 81, 83, 84, 85, 87, 88, 89, 90), map(Key, "7894561230"), strict=True))
 _PLACES = _TOP_ROW | _KEYPAD
 
 
 def key_of(name: str | None, code: int) -> Key | None:
-    """Return the key with this XKB symbol name, else the one at this XKB key code; None if the screen has no use for it."""
+    """Return the key with this XKB symbol name, else the one at this XKB key code; None if neither is used."""
     return _NAMED.get(name or "") or _PLACES.get(code)

@@ -48,7 +48,7 @@ class Local:
 
 
 def parse_properties(raw: Mapping[str, object]) -> AgentProperties:
-    """Return the properties of a GetAll reply (unpacked). What does not fit its type is shown as `protocol`, not guessed."""
+    """Return the properties of a GetAll reply (unpacked). What does not fit is shown as `protocol`."""
     try:
         return AgentProperties(
             state=ScreenState(_text(raw, "State")),

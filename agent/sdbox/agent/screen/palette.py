@@ -58,6 +58,12 @@ def rgb(colour: str) -> Rgb:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
+def accent(state: ScreenState) -> str:
+    """Return the band's colour, lightened so that text in it reads well on the background (WCAG 2.2, 1.4.3)."""
+    mixed = ((3 * band + 2 * light) // 5 for band, light in zip(rgb(BANDS[state]), rgb(FOREGROUND), strict=True))
+    return "#" + "".join(f"{channel:02x}" for channel in mixed)
+
+
 def state_of_pixel(pixel: Rgb) -> ScreenState | None:
     """Return the state whose band has this colour, within TOLERANCE on each channel; None for any other picture."""
     for state, colour in BANDS.items():

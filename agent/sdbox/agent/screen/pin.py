@@ -1,4 +1,4 @@
-"""The PIN while it is typed: a fixed buffer that is never copied into a string, and is overwritten as soon as it was sent.
+"""The PIN while it is typed: a fixed buffer, never copied into a string, overwritten as soon as it was sent.
 
 Python strings cannot be wiped, and GtkPasswordEntryBuffer hands its text out as one; so the digits live here and the
 screen draws only how many there are (S8).
@@ -41,7 +41,7 @@ class PinBuffer:
         self._length = 0
 
     def into_pipe(self) -> int:
-        """Return the read end of a pipe that holds the digits and nothing else, and wipe the buffer. The caller closes it."""
+        """Return the read end of a pipe that holds just the digits, and wipe the buffer. The caller closes it."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
             os.write(writer, memoryview(self._bytes)[: self._length])  # below PIPE_BUF: never partial, never blocks

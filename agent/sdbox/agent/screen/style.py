@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdbox.agent.screen.palette import BACKGROUND, BAND_HEIGHT, BANDS, FOREGROUND, MUTED
+from sdbox.agent.screen.palette import BACKGROUND, BAND_HEIGHT, BANDS, FOREGROUND, MUTED, accent
 
 DESIGN_HEIGHT = 800
 SURFACE = "#1a2333"
@@ -17,7 +17,7 @@ def style_sheet(screen_height: int) -> str:
         return f"{round(size * scale)}px"
 
     bands = "\n".join(
-        f".{state} .band {{ background: {colour}; }} .{state} .accent {{ color: {colour}; }}"
+        f".{state} .band {{ background: {colour}; }} .{state} .accent {{ color: {accent(state)}; }}"
         f" .{state} .step.now {{ border-color: {colour}; }} .{state} .row.selected {{ border-color: {colour}; }}"
         for state, colour in BANDS.items()
     )
@@ -35,7 +35,8 @@ window {{ background: {BACKGROUND}; color: {FOREGROUND}; font-size: {px(24)}; }}
 .headline.long {{ font-size: {px(40)}; }}
 .message {{ font-size: {px(27)}; color: {FOREGROUND}; }}
 .facts {{ font-size: {px(24)}; }}
-.code {{ font-family: "B612 Mono"; font-size: {px(24)}; background: {SURFACE}; border-radius: {px(8)}; padding: {px(8)} {px(18)}; }}
+.code {{ font-family: "B612 Mono"; font-size: {px(24)}; background: {SURFACE};
+  border-radius: {px(8)}; padding: {px(8)} {px(18)}; }}
 .tries {{ font-weight: bold; padding: {px(8)} 0; }}
 .dots {{ background: {SURFACE}; border-radius: {px(12)}; border: {px(3)} solid {LINE}; padding: {px(14)} {px(26)};
   font-size: {px(44)}; min-height: {px(52)}; min-width: {px(460)}; letter-spacing: {px(10)}; }}
@@ -46,7 +47,8 @@ window {{ background: {BACKGROUND}; color: {FOREGROUND}; font-size: {px(24)}; }}
 .row.closed {{ background: transparent; }}
 .row.closed .number, .row.closed .title {{ color: {MUTED}; font-weight: normal; }}
 .keys {{ padding: 0 {px(80)} {px(22)} {px(80)}; }}
-.keycap {{ font-size: {px(18)}; font-weight: bold; border: {px(2)} solid {MUTED}; border-radius: {px(7)}; padding: {px(3)} {px(11)}; }}
+.keycap {{ font-size: {px(18)}; font-weight: bold; border: {px(2)} solid {MUTED};
+  border-radius: {px(7)}; padding: {px(3)} {px(11)}; }}
 .does {{ font-size: {px(20)}; color: {FOREGROUND}; margin-right: {px(26)}; }}
 .footer {{ border-top: {px(2)} solid {LINE}; padding: {px(14)} {px(80)}; font-size: {px(19)}; color: {MUTED}; }}
 .language {{ color: {FOREGROUND}; font-weight: bold; }}

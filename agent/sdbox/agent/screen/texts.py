@@ -1,4 +1,4 @@
-"""Every sentence of the screen, French and English side by side. What a reason code means stands in `protocol.reasons`."""
+"""Every sentence of the screen, French and English side by side. What a code means is in `protocol.reasons`."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ class StateText:
 STATES: dict[ScreenState, StateText] = {
     ScreenState.STARTING: StateText(
         Text("Démarrage", "Starting"),
-        Text("Démarrage", "Starting"),
-        Text("L'appareil se prépare. Cela prend quelques secondes.", "The device is getting ready. It takes a few seconds."),
+        Text("L'appareil démarre", "The device is starting"),
+        Text("Cela prend quelques secondes.", "It takes a few seconds."),
     ),
     ScreenState.NETWORK: StateText(
         Text("Réseau", "Network"),
         Text("Connexion au centre", "Reaching the data centre"),
         Text(
-            "L'appareil cherche le réseau et le centre de données. Si cela dure, vérifiez le câble réseau.",
-            "The device is looking for the network and the data centre. If this lasts, check the network cable.",
+            "L'appareil cherche le réseau et le centre de données.\nSi cela dure, vérifiez le câble réseau.",
+            "The device is looking for the network and the data centre.\nIf this lasts, check the network cable.",
         ),
     ),
     ScreenState.ATTESTING: StateText(
         Text("Vérification", "Verification"),
         Text("Vérification de l'appareil", "Verifying the device"),
         Text(
-            "L'appareil prouve au centre de données qu'il est intact. Vous n'avez rien à faire.",
-            "The device proves to the data centre that it is intact. There is nothing for you to do.",
+            "L'appareil prouve au centre de données qu'il est intact.\nVous n'avez rien à faire.",
+            "The device proves to the data centre that it is intact.\nThere is nothing for you to do.",
         ),
     ),
     ScreenState.INSERT_CARD: StateText(
@@ -90,22 +90,19 @@ STATES: dict[ScreenState, StateText] = {
         Text("Connexion", "Connecting"),
         Text("Ouverture du projet", "Opening the project"),
         Text(
-            "Le bureau s'affiche dans quelques secondes. Laissez la carte dans le lecteur.",
-            "The desktop appears in a few seconds. Leave the card in the reader.",
+            "Le bureau s'affiche dans quelques secondes.\nLaissez la carte dans le lecteur.",
+            "The desktop appears in a few seconds.\nLeave the card in the reader.",
         ),
     ),
     ScreenState.SESSION: StateText(
         Text("Session ouverte", "Session open"),
-        Text("Session ouverte", "Session open"),
+        Text("Projet ouvert", "Project open"),
         Text("Retirez la carte pour fermer la session.", "Remove the card to close the session."),
     ),
     ScreenState.PICKER: StateText(
         Text("Session ouverte", "Session open"),
         Text("Changer de projet", "Switch project"),
-        Text(
-            "Tapez un numéro, ou les flèches puis Entrée. Le projet en cours sera fermé.",
-            "Type a number, or use the arrows then Enter. The current project will be closed.",
-        ),
+        Text("Le projet en cours sera fermé.", "The current project will be closed."),
     ),
     ScreenState.CLOSING: StateText(
         Text("Fermeture", "Closing"),
@@ -122,24 +119,29 @@ STATES: dict[ScreenState, StateText] = {
 STEPS = (Text("Appareil", "Device"), Text("Carte", "Card"), Text("Projet", "Project"), Text("Bureau", "Desktop"))
 
 WAIT = Text(
-    "L'appareil réessaie seul. Si cela dure, donnez ce code à votre correspondant.",
-    "The device keeps trying. If this lasts, give this code to your correspondent.",
+    "L'appareil réessaie seul.\nSi cela dure, donnez ce code à votre correspondant.",
+    "The device keeps trying.\nIf this lasts, give this code to your correspondent.",
 )
 REPORT = Text("Donnez ce code à votre correspondant.", "Give this code to your correspondent.")
+REMOVE_AND_REPORT = Text(
+    "Retirez la carte.\nDonnez ce code à votre correspondant.",
+    "Remove the card.\nGive this code to your correspondent.",
+)
 REPORT_IF_REPEATED = Text(
-    "Si cela se répète, donnez ce code à votre correspondant.", "If it happens again, give this code to your correspondent."
+    "Si cela se répète, donnez ce code à votre correspondant.",
+    "If it happens again, give this code to your correspondent.",
 )
 OTHER_CARD = Text(
-    "Retirez la carte. Vérifiez que c'est bien votre carte de projet.",
-    "Remove the card. Check that it is your project card.",
+    "Retirez la carte.\nVérifiez que c'est bien votre carte de projet.",
+    "Remove the card.\nCheck that it is your project card.",
 )
 OTHER_PROJECT = Text(
-    "Vos autres projets restent accessibles. Pour celui-ci, donnez ce code à votre correspondant.",
-    "Your other projects remain available. For this one, give this code to your correspondent.",
+    "Vos autres projets restent accessibles.\nPour celui-ci, donnez ce code à votre correspondant.",
+    "Your other projects remain available.\nFor this one, give this code to your correspondent.",
 )
 TRY_AGAIN = Text(
-    "Rien n'est réessayé sans vous. Appuyez sur Entrée pour faire un nouvel essai.",
-    "Nothing is tried again without you. Press Enter to try once more.",
+    "Rien n'est réessayé sans vous.\nAppuyez sur Entrée pour faire un nouvel essai.",
+    "Nothing is tried again without you.\nPress Enter to try once more.",
 )
 
 ADVICE: dict[Reason, Text] = {
@@ -156,9 +158,9 @@ ADVICE: dict[Reason, Text] = {
     Reason.CARD_FINGER: TRY_AGAIN,
     Reason.CARD_PIN: TRY_AGAIN,
     Reason.CARD_TIMEOUT: REPORT_IF_REPEATED,
-    Reason.CARD_BLOCKED: REPORT,
+    Reason.CARD_BLOCKED: REMOVE_AND_REPORT,
     Reason.CARD_EMPTY: OTHER_CARD,
-    Reason.CARD_PROOF: REPORT,
+    Reason.CARD_PROOF: REMOVE_AND_REPORT,
     Reason.CERTIFICATE_EXPIRED: OTHER_PROJECT,
     Reason.CERTIFICATE_NOT_YET_VALID: OTHER_PROJECT,
     Reason.CERTIFICATE_ISSUER: OTHER_PROJECT,
@@ -185,14 +187,18 @@ KEY_ENTER = Text("Entrée", "Enter")
 KEY_ESCAPE = Text("Échap", "Esc")
 KEY_ARROWS = Text("Flèches", "Arrows")
 KEY_DIGITS = Text("1 à 9", "1 to 9")
-KEY_ERASE = Text("Retour", "Backspace")
+KEY_ERASE = Text("Ret. arr.", "Backspace")
 DO_CHOOSE = Text("choisir", "choose")
 DO_VALIDATE = Text("valider", "confirm")
 DO_CANCEL = Text("annuler", "cancel")
 DO_ERASE = Text("effacer", "erase")
 DO_OPEN = Text("ouvrir", "open")
 DO_RETURN = Text("revenir au bureau", "back to the desktop")
-DO_CONTINUE = Text("continuer", "continue")
+DO_CLEAR = Text("tout effacer", "clear")
+DO_CONTINUE = Text("choisir un projet", "pick a project")
+DO_RETRY = Text("réessayer", "try again")
+DO_RETRY_NOW = Text("réessayer maintenant", "try again now")
+DO_READ_AGAIN = Text("relire une carte déjà insérée", "read a card that is already in")
 
 
 def explain(reason: Reason, language: Language) -> str:

@@ -32,7 +32,8 @@ _STEP = {
 _REFUSED_STEP = {"card": 1, "certificate": 2, "container": 2, "project": 2, "tunnel": 3, "desktop": 3, "session": 3}
 
 _KEYS: dict[ScreenState, tuple[tuple[Text, Text], ...]] = {
-    ScreenState.PIN: ((t.KEY_ENTER, t.DO_VALIDATE), (t.KEY_ERASE, t.DO_ERASE), (t.KEY_ESCAPE, t.DO_CANCEL)),
+    ScreenState.INSERT_CARD: ((t.KEY_ENTER, t.DO_READ_AGAIN),),
+    ScreenState.PIN: ((t.KEY_ENTER, t.DO_VALIDATE), (t.KEY_ERASE, t.DO_ERASE), (t.KEY_ESCAPE, t.DO_CLEAR)),
     ScreenState.PICK: ((t.KEY_DIGITS, t.DO_OPEN), (t.KEY_ARROWS, t.DO_CHOOSE), (t.KEY_ENTER, t.DO_OPEN)),
     ScreenState.PICKER: (
         (t.KEY_DIGITS, t.DO_OPEN),
@@ -41,7 +42,6 @@ _KEYS: dict[ScreenState, tuple[tuple[Text, Text], ...]] = {
         (t.KEY_ESCAPE, t.DO_RETURN),
     ),
     ScreenState.CONNECTING: ((t.KEY_ESCAPE, t.DO_CANCEL),),
-    ScreenState.REFUSED: ((t.KEY_ENTER, t.DO_CONTINUE),),
 }
 
 
@@ -99,7 +99,9 @@ def view_of(properties: AgentProperties, local: Local) -> View:
         keys=tuple((key.to(language), does.to(language)) for key, does in _keys(properties)),
         box=_box_line(properties, language),
         language_key=f"F2  {t.LANGUAGE_NAME[language.other]}",
-        announcement=". ".join(part.rstrip(".") for part in (headline, message, code, tries) if part),
+        announcement=". ".join(
+            part.rstrip(".").replace("\n", " ") for part in (headline, message, code, tries) if part
+        ),
     )
 
 
@@ -166,8 +168,20 @@ def _step(properties: AgentProperties) -> int:
 
 
 def _keys(properties: AgentProperties) -> tuple[tuple[Text, Text], ...]:
-    nothing_to_continue = properties.state is ScreenState.REFUSED and _step(properties) == 0  # the box itself is refused
-    return () if nothing_to_continue else _KEYS.get(properties.state, ())
+    if properties.state is ScreenState.REFUSED:
+        does = _after_refusal(properties.reason or Reason.INTERNAL)
+        return () if does is None else ((t.KEY_ENTER, does),)
+    return _KEYS.get(properties.state, ())
+
+
+def _after_refusal(reason: Reason) -> Text | None:
+    """Return what Enter leads to, or None where only the card's removal or a restart helps."""
+    family = reason.value.partition("-")[0]
+    if reason in {Reason.CARD_FINGER, Reason.CARD_PIN}:
+        return t.DO_RETRY
+    if family in {"gateway", "box"}:
+        return t.DO_RETRY_NOW
+    return t.DO_CONTINUE if _REFUSED_STEP.get(family, 0) > 1 else None
 
 
 def _box_line(properties: AgentProperties, language: Language) -> str:

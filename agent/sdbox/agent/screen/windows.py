@@ -1,7 +1,7 @@
 """The screen's two windows under cage, which shows and focuses the newest toplevel and falls back to the one before.
 
-The main window stays for good. The picker's window exists only in the state `picker`: made then, it is newer than the RDP
-client's and so covers it; destroyed on leaving, it uncovers the client again.
+The main window stays for good. The picker's window exists only in the state `picker`: made then, it is newer than the
+RDP client's and so covers it; destroyed on leaving, it uncovers the client again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Keep Xwayland running and let the RDP client's user in.
 
-wlroots starts Xwayland at the first connection and lets it end with the last client; a start costs 0.7 s and more, on the
-researcher's time. So one idle client stays connected from boot on. Only the kiosk's own user may connect by default:
+wlroots starts Xwayland at the first connection and lets it end with the last client; a start costs 0.7 s and more, on
+the researcher's time. One idle client stays connected from boot on. Only the kiosk's own user may connect by default:
 this client adds exactly one other, and then publishes the display's number for the agent.
 """
 
@@ -19,7 +19,7 @@ RETRY_MS = 1_000
 
 
 class XKeepAlive:
-    """One idle X client. While it is served, `publish` holds the display's number (":0"); otherwise it does not exist."""
+    """One idle X client. While it is served, `publish` holds the display (":0"); otherwise it does not exist."""
 
     def __init__(self, display: str, *, user: str, publish: Path) -> None:
         self._display = display
@@ -41,7 +41,9 @@ class XKeepAlive:
         channel.setblocking(False)
         channel.send(x11.SETUP)
         self._channel, self._waiting, self._setup = channel, b"", -1
-        GLib.io_add_watch(channel.fileno(), GLib.PRIORITY_LOW, GLib.IOCondition.IN | GLib.IOCondition.HUP, self._readable)
+        GLib.io_add_watch(
+            channel.fileno(), GLib.PRIORITY_LOW, GLib.IOCondition.IN | GLib.IOCondition.HUP, self._readable
+        )
         return False
 
     def _readable(self, *_arguments: Any) -> bool:  # noqa: ANN401 - GIOFunc
