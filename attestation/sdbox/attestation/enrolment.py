@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from sdbox.attestation.keys import PublicKey, public_key
+from sdbox.attestation.structures import StructureError, parse_public
 from sdbox.attestation.tpm import Tpm
+from sdbox.protocol.reasons import Reason, Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,5 +22,29 @@ class Endorsement:
 
 
 def read_endorsement(tpm: Tpm) -> Endorsement:
-    """Return the EK of `tpm`; Refusal(BOX_TPM) if the certificate is for another key."""
-    raise NotImplementedError
+    """Return the EK of `tpm`; Refusal(BOX_TPM) if its certificate is unreadable or for another key (checklist 2)."""
+    try:
+        ek = public_key(parse_public(tpm.ek_public()))
+    except StructureError as error:
+        raise Refusal(Reason.BOX_TPM, f"endorsement key: {error}") from error
+    spki = ek.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    der = tpm.ek_certificate()
+    return Endorsement(spki, None if der is None else _certificate_pem(der, ek))
+
+
+def _certificate_pem(der: bytes, ek: PublicKey) -> str:
+    try:
+        certificate = x509.load_der_x509_certificate(_first_value(der))
+        same = certificate.public_key() == ek
+    except ValueError as error:
+        raise Refusal(Reason.BOX_TPM, "endorsement certificate: not a certificate") from error
+    if not same:
+        raise Refusal(Reason.BOX_TPM, "endorsement certificate: for another key")
+    return certificate.public_bytes(Encoding.PEM).decode()
+
+
+def _first_value(der: bytes) -> bytes:
+    """Cut the padding off: some vendors' NV index is larger than the certificate in it."""
+    if der[:2] != b"\x30\x82" or len(der) < 4:
+        raise ValueError("not a DER sequence with a two-byte length")
+    return der[: 4 + int.from_bytes(der[2:4], "big")]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-EV_POST_CODE: Final = 0x01
 EV_NO_ACTION: Final = 0x03
 EV_SEPARATOR: Final = 0x04
-EV_S_CRTM_CONTENTS: Final = 0x07
-EV_EVENT_TAG: Final = 0x06
-EV_IPL: Final = 0x0D
 EV_EFI_VARIABLE_DRIVER_CONFIG: Final = 0x80000001
-EV_EFI_BOOT_SERVICES_APPLICATION: Final = 0x80000003
 EV_EFI_ACTION: Final = 0x80000007
 EV_EFI_HCRTM_EVENT: Final = 0x80000010
 EV_EFI_VARIABLE_AUTHORITY: Final = 0x800000E0
+
+# Types whose digest is over the record's own data, whatever the firmware (10.4.1, table 27). Others may hash something
+# that is not in the log (an image, a partition table) and are judged by their digest alone.
+DIGEST_COVERS_DATA: Final = frozenset(
+    {EV_SEPARATOR, EV_EFI_ACTION, EV_EFI_VARIABLE_DRIVER_CONFIG, EV_EFI_VARIABLE_AUTHORITY}
+)
 
 NAMES: Final = {
     0x00: "EV_PREBOOT_CERT",

@@ -47,5 +47,5 @@ def _difference(place: str, event: RawEvent | None, wanted: Measurement | None) 
 
 def _hint(data: bytes) -> str:
     """Return the printable part of the event's data: names of sections, actions and files, in ASCII or UTF-16."""
-    text = "".join(chr(byte) for byte in data[:160] if 0x20 <= byte < 0x7F)  # noqa: PLR2004 - printable ASCII
+    text = "".join(chr(byte) for byte in data[:160] if 0x20 <= byte < 0x7F)
     return text[:60]

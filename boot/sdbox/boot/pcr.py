@@ -1,4 +1,4 @@
-"""PCR arithmetic: banks, reset values and the extend operation (TPM 2.0 part 1, 17; PC Client platform profile, 4.6)."""
+"""PCR arithmetic: banks, reset values, extending (TPM 2.0 part 1, 17; PC Client Platform TPM Profile, 4.6)."""
 
 from __future__ import annotations
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class Truncated(Exception):
     """A structure says that it is longer than what is there."""
 
 
 class Reader:
-    """Takes little-endian values off the front of a buffer."""
+    """Takes values off the front of a buffer: little endian as firmware writes them, big endian as a TPM does."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, order: Literal["little", "big"] = "little") -> None:
         self._data = data
         self._offset = 0
+        self._order: Literal["little", "big"] = order
 
     @property
     def left(self) -> int:
@@ -30,10 +33,16 @@ class Reader:
         return self._data[self._offset :]
 
     def u8(self, what: str) -> int:
-        return self.take(1, what)[0]
+        return self._number(1, what)
 
     def u16(self, what: str) -> int:
-        return int.from_bytes(self.take(2, what), "little")
+        return self._number(2, what)
 
     def u32(self, what: str) -> int:
-        return int.from_bytes(self.take(4, what), "little")
+        return self._number(4, what)
+
+    def u64(self, what: str) -> int:
+        return self._number(8, what)
+
+    def _number(self, size: int, what: str) -> int:
+        return int.from_bytes(self.take(size, what), self._order)

@@ -16,13 +16,13 @@ from sdbox.boot.pe import parse_pe
 from sdbox.boot.secureboot import SecureBootKeys, load_keys, measure_secure_boot
 from sdbox.boot.uki import measure_uki, root_hash_of, uki_sections
 
-__all__ = ["BootPath", "ReferenceError", "ReferenceValues", "SecureBootKeys", "compute_reference", "load_keys"]
+__all__ = ["BootPath", "ReferenceFormatError", "ReferenceValues", "SecureBootKeys", "compute_reference", "load_keys"]
 
 FORMAT = 1
 _CALLING = measure("boot attempt", b"Calling EFI Application from Boot Option")
 
 
-class ReferenceError(Exception):  # noqa: A001, N818 - the built-in of this name is about weak references
+class ReferenceFormatError(Exception):
     """The file is not a reference.json, or contradicts itself."""
 
 
@@ -65,7 +65,7 @@ def compute_reference(
     *,
     image_version: str,
     profile: str,
-    path: BootPath = BootPath(),  # noqa: B008 - frozen
+    path: BootPath = BootPath(),
 ) -> ReferenceValues:
     """Return the reference values of a box that boots `uki` with `keys` enrolled; PeError if it is no UKI of ours."""
     data = uki.read_bytes()
@@ -106,17 +106,17 @@ def write_reference(reference: ReferenceValues, path: Path) -> None:
 
 
 def read_reference(data: bytes) -> ReferenceValues:
-    """Parse reference.json; ReferenceError if it is malformed or contradicts itself."""
+    """Parse reference.json; ReferenceFormatError if it is malformed or contradicts itself."""
     try:
         reference = msgspec.json.decode(data, type=ReferenceValues)
         values = reference.expected()
     except (msgspec.MsgspecError, KeyError, ValueError, RecursionError) as error:
-        raise ReferenceError(f"not a reference.json: {error}") from error
+        raise ReferenceFormatError(f"not a reference.json: {error}") from error
     selection = reference.pcr_selection
     if reference.version != FORMAT or not selection or set(selection) != set(values):
-        raise ReferenceError("format or PCR selection does not fit the PCR values")
+        raise ReferenceFormatError("format or PCR selection does not fit the PCR values")
     if list(selection) != sorted(set(selection)) or not 0 <= selection[0] <= selection[-1] < PCR_COUNT:
-        raise ReferenceError("PCR selection is not in ascending order or has an index out of range")
+        raise ReferenceFormatError("PCR selection is not in ascending order or has an index out of range")
     if any(len(value) != Bank.SHA256.size for value in values.values()):
-        raise ReferenceError("a PCR value has the wrong size")
+        raise ReferenceFormatError("a PCR value has the wrong size")
     return reference

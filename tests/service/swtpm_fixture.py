@@ -1,0 +1,42 @@
+"""A manufactured software TPM behind a socket in its own folder, for tests that talk to it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_START_LIMIT = 10.0
+_RELAY = Path(__file__).with_name("tpm_relay.py")
+
+
+def manufacture(state: Path) -> None:
+    """Make a TPM with EK certificates, as a factory would."""
+    state.mkdir()
+    command = ["swtpm_setup", "--tpm2", "--tpmstate", str(state), "--create-ek-cert", "--lock-nvram", "--overwrite"]
+    subprocess.run([*command, "--pcr-banks", "sha256"], check=True, capture_output=True, timeout=60)
+
+
+@contextmanager
+def running_swtpm(state: Path) -> Iterator[str]:
+    """Start the TPM of `state`, give its TCTI, and end it. Several clients may follow one another."""
+    path = state / "commands"
+    path.unlink(missing_ok=True)
+    command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--flags", "startup-clear"]
+    with subprocess.Popen([*command, "--server", f"type=unixio,path={path}"], stderr=subprocess.DEVNULL) as process:
+        try:
+            _await_socket(path, process)
+            yield f"cmd:{sys.executable} -S {_RELAY} {path}"
+        finally:
+            process.terminate()
+
+
+def _await_socket(path: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_LIMIT
+    while not path.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise AssertionError(f"swtpm did not open {path} within {_START_LIMIT} s")
+        time.sleep(0.02)  # between two looks of a wait with a deadline
