@@ -6,6 +6,7 @@ leaves this file is ours.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,10 @@ PNP_READER: Final = "\\\\?PnP?\\Notification"  # pseudo reader: changes when a r
 WAIT_MS: Final = 60_000
 COUNTER_SHIFT: Final = 16  # pcsc-lite counts insertions and removals in the upper half of an event state
 GONE: Final = (scard.SCARD_E_NO_READERS_AVAILABLE, scard.SCARD_E_UNKNOWN_READER, scard.SCARD_E_READER_UNAVAILABLE)
+
+SETTLING: Final = (scard.SCARD_E_NO_SMARTCARD, scard.SCARD_W_REMOVED_CARD, scard.SCARD_W_UNPOWERED_CARD)
+SETTLE_SECONDS: Final = 2.0
+SETTLE_PAUSE: Final = 0.1
 
 
 class PcscError(Exception):
@@ -132,6 +137,24 @@ def reset_card(reader: str) -> None:
     """Reset the card in `reader`: whoever was logged in to it no longer is. PcscError if somebody holds it."""
     with _connection(reader) as (card, _):
         _check("SCardDisconnect", scard.SCardDisconnect(card, scard.SCARD_RESET_CARD))
+
+
+def open_inserted(reader: str) -> CardSeen:
+    """Reset the card that has just been put into `reader` and return it; PcscError if there is none to be reset.
+
+    pcscd may announce a card while it still takes note of the last one's removal, and then deny it: so a few attempts.
+    """
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while True:
+        try:
+            reset_card(reader)
+        except PcscError as error:
+            if error.code not in SETTLING or time.monotonic() > deadline:
+                raise
+        else:
+            if (seen := card_in(reader)) is not None:
+                return seen
+        time.sleep(SETTLE_PAUSE)
 
 
 def ask_card(reader: str, command: bytes) -> bytes:

@@ -23,7 +23,7 @@ from pkcs11.types import PROTECTED_AUTH
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.certificates import Scheme, choose_scheme, digest_of, is_signed_by, project_of, public_key_of
-from sdbox.smartcard.pcsc import PcscError, ask_card, card_in, reset_card
+from sdbox.smartcard.pcsc import PcscError, ask_card, card_in, open_inserted, reset_card
 from sdbox.smartcard.values import LoginMethod, LoginRefused, LoginStatus
 from sdbox.smartcard.variants import Variant, module_path
 
@@ -62,9 +62,7 @@ class CardSession:
         self._identity: CardIdentity | None = None
         self._keys: dict[bytes, Any] = {}
         with _translated("open"):
-            self._inserted = card_in(reader) if reader else None
-            if reader:
-                reset_card(reader)  # nobody's earlier login is ours
+            self._inserted = open_inserted(reader) if reader else None  # nobody's earlier login is ours
             self._library = pkcs11.lib(module_path(variant))
             self._slot = self._find_slot()
             self._serial: bytes = self._slot.get_token().serial
