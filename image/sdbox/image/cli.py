@@ -33,12 +33,17 @@ def image() -> None:
 @image.command(epilog=EXAMPLE)
 @click.option(
     "--producer",
-    type=click.Choice(list(Producer)),
-    default=Producer.DEBIAN,
+    type=click.Choice([each.value for each in Producer]),
+    default=Producer.DEBIAN.value,
     show_default=True,
     help="Maker of the root tree.",
 )
-@click.option("--profile", type=click.Choice(list(Profile)), default=Profile.PRODUCTION, show_default=True)
+@click.option(
+    "--profile",
+    type=click.Choice([each.value for each in Profile]),
+    default=Profile.PRODUCTION.value,
+    show_default=True,
+)
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for the finished files."
 )

@@ -13,6 +13,9 @@ PATH_FILE = "usr/lib/python3/dist-packages/sdbox.pth"
 COMPILED = ("/usr/lib/python3.13", "/usr/lib/python3", f"/{SITE}")
 BOX_COMMANDS = ("sdbox-agent", "sdbox-screen")
 
+# The third-party packages the agent and its worker use: what trimming broke is found while the image is built.
+IMPORTED = ("cryptography", "dbus_next", "gi", "msgspec", "OpenSSL", "pkcs11", "pyroute2", "pyudev", "smartcard", "tpm2_pytss")
+
 # -I: neither the environment nor the working folder may add a module.
 COMMAND = """\
 #!/usr/bin/python3 -I
@@ -32,6 +35,7 @@ def install_python(wheels: Path, own: Path, tree: Path) -> None:
         if name in BOX_COMMANDS:
             _put_command(tree / "usr/bin" / name, target)
     compile_all(tree)
+    run_inside("import of the box's Python packages", tree, ["python3", "-W", "ignore", "-c", f"import {', '.join(IMPORTED)}"])
 
 
 def entry_points(site: Path) -> dict[str, str]:
