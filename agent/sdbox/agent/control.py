@@ -156,7 +156,7 @@ class Agent:
 
     def _after_wipe(self) -> m.Event:
         """Where closing leads: what is gone decides."""
-        if self._attested and self._card is not None and self._seat is not None:
+        if self.state is State.CLOSING:
             return m.WipedReady() if self._memory.reason is None else m.WipedRefused()
         if self._seat is not None:
             self._jobs.aside(self._seat.close())
@@ -206,7 +206,7 @@ class Agent:
                     journal.phase("offers")
             case State.CONNECTING if isinstance(event, m.Pick) and self._seat is not None:
                 self._connect(event.project, self._seat)
-            case State.CLOSING:
+            case State.CLOSING | State.ENDING if before is not State.CLOSING:
                 self._close(event, when)
             case State.FAILED:
                 self._fail(when)
@@ -234,10 +234,15 @@ class Agent:
 
     def _close(self, event: m.Event, when: float) -> None:
         self.parts.door.kill_picture()
-        removed, lost = isinstance(event, CardRemoved), isinstance(event, m.LinkLost)
-        cause = CARD_REMOVED if removed else USER if isinstance(event, m.Cancel | m.DesktopEnded) else FAILED
+        cause = (
+            CARD_REMOVED
+            if isinstance(event, CardRemoved)
+            else USER
+            if isinstance(event, m.Cancel | m.DesktopEnded)
+            else FAILED
+        )
         seat = None
-        if removed or lost:
+        if self.state is State.ENDING:
             seat, self._seat = self._seat, None
         self._jobs.start(self._wiping(cause, when, seat))
 

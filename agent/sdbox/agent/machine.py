@@ -58,7 +58,8 @@ class State(StrEnum):
     CONNECTING = "connecting"
     SESSION = "session"
     PICKER = "picker"  # the picker over a running desktop
-    CLOSING = "closing"
+    CLOSING = "closing"  # the session ends, the card's login stays
+    ENDING = "ending"  # everything ends: no card any more, or no attested channel
     REFUSED_LINK = "refused-link"
     REFUSED_FINGER = "refused-finger"
     REFUSED_PIN = "refused-pin"
@@ -71,6 +72,7 @@ SHOWN: Final[dict[State, str]] = {
     **{state: state.value for state in State},
     State.CHECKING_PIN: "reading-card",
     State.OFFERING: "reading-card",
+    State.ENDING: "closing",
     State.REFUSED_LINK: "refused",
     State.REFUSED_FINGER: "refused",
     State.REFUSED_PIN: "refused",
@@ -85,10 +87,10 @@ _S = State
 
 # What a user does, or the world, may come a moment too late for the state it was meant for: it then changes nothing.
 _LATE: Table = {(state, event): state for state in State for event in (Pick, SubmitPin, Cancel, Acknowledge, SwitchKey)}
-_NO_CARD_YET = (_S.STARTING, _S.NETWORK, _S.ATTESTING, _S.REFUSED_LINK, _S.CLOSING, _S.FAILED)
+_NO_CARD_YET = (_S.STARTING, _S.NETWORK, _S.ATTESTING, _S.REFUSED_LINK, _S.ENDING, _S.FAILED)
 _READER: Table = {(state, event): state for state in _NO_CARD_YET for event in (CardInserted, CardRemoved)}
 _LINK_EVENTS = (LinkUp, Attested, LinkRefused, LinkLost, SessionRevoked)
-_BACKGROUND: Table = {(state, event): state for state in (_S.CLOSING, _S.FAILED) for event in _LINK_EVENTS}
+_BACKGROUND: Table = {(state, event): state for state in (_S.ENDING, _S.FAILED) for event in _LINK_EVENTS}
 # A revocation may cross the end of its session on the wire.
 _CROSSED: Table = {
     (state, SessionRevoked): state
@@ -97,9 +99,9 @@ _CROSSED: Table = {
 }
 _CARD_IN = (
     *(_S.READING_CARD, _S.FINGER, _S.PIN, _S.CHECKING_PIN, _S.OFFERING, _S.PICK, _S.CONNECTING, _S.SESSION, _S.PICKER),
-    *(_S.REFUSED_FINGER, _S.REFUSED_PIN, _S.REFUSED_CARD, _S.REFUSED_PROJECT),
+    *(_S.CLOSING, _S.REFUSED_FINGER, _S.REFUSED_PIN, _S.REFUSED_CARD, _S.REFUSED_PROJECT),
 )
-_ENDS: Table = {(state, event): _S.CLOSING for state in _CARD_IN for event in (CardRemoved, LinkLost)}
+_ENDS: Table = {(state, event): _S.ENDING for state in _CARD_IN for event in (CardRemoved, LinkLost)}
 _SESSION_ENDS: Table = {
     (state, event): _S.CLOSING
     for state in (_S.CONNECTING, _S.SESSION, _S.PICKER)
@@ -149,8 +151,8 @@ ALLOWED: Final[Table] = {
     (_S.PICKER, Cancel): _S.SESSION,
     (_S.PICKER, Pick): _S.CONNECTING,
     (_S.REFUSED_PROJECT, Acknowledge): _S.PICK,
-    (_S.CLOSING, WipedIdle): _S.INSERT_CARD,
-    (_S.CLOSING, WipedOffline): _S.NETWORK,
+    (_S.ENDING, WipedIdle): _S.INSERT_CARD,
+    (_S.ENDING, WipedOffline): _S.NETWORK,
     (_S.CLOSING, WipedRefused): _S.REFUSED_PROJECT,
     (_S.CLOSING, WipedReady): _S.PICK,
 }
