@@ -148,13 +148,18 @@ def open_inserted(reader: str) -> CardSeen:
     while True:
         try:
             reset_card(reader)
+            return _present(reader)
         except PcscError as error:
             if error.code not in SETTLING or time.monotonic() > deadline:
                 raise
-        else:
-            if (seen := card_in(reader)) is not None:
-                return seen
         time.sleep(SETTLE_PAUSE)
+
+
+def _present(reader: str) -> CardSeen:
+    seen = card_in(reader)
+    if seen is None:
+        raise PcscError("SCardGetStatusChange", scard.SCARD_E_NO_SMARTCARD)
+    return seen
 
 
 def ask_card(reader: str, command: bytes) -> bytes:
