@@ -16,7 +16,7 @@ from sdbox.agent.card import first_step, refused_step
 from sdbox.agent.config import ConfigError, image_version, load_site, read_box_id
 from sdbox.agent.desktop import client_arguments
 from sdbox.agent.events import CardRefused, FingerAwaited, FingerRefused, PinAwaited, PinRefused
-from sdbox.agent.firewall import endpoint_change
+from sdbox.agent.firewall import allow_endpoints
 from sdbox.agent.keys import TunnelKey
 from sdbox.agent.machine import State
 from sdbox.agent.tunnel import Way, peer_settings
@@ -94,9 +94,7 @@ def test_the_peer_is_what_the_kernel_gets() -> None:
 
 
 def test_endpoints_are_addresses_of_the_set() -> None:
-    assert endpoint_change("add", GRANT.endpoints) == (
-        "add element inet sdbox tunnel_endpoints { 203.0.113.10 . 51821 }\n"
-    )
+    assert allow_endpoints(GRANT.endpoints) == ("add element inet sdbox tunnel_endpoints { 203.0.113.10 . 51821 }\n")
 
 
 @pytest.mark.parametrize(

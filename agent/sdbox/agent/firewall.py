@@ -51,11 +51,16 @@ def bubble_rules(interface: str, host: str, port: int) -> str:
     )
 
 
-def endpoint_change(verb: str, endpoints: Sequence[str]) -> str:
-    """Return the command that adds ("add") or takes away ("delete") endpoints of the main namespace's set."""
+def allow_endpoints(endpoints: Sequence[str]) -> str:
+    """Return the command that lets WireGuard out to `endpoints`, by the main namespace's set."""
     pairs = (parse_endpoint(endpoint) for endpoint in endpoints)
     elements = ", ".join(f"{address} . {port}" for address, port in pairs)
-    return f"{verb} element {' '.join(TUNNEL_SET)} {{ {elements} }}\n"
+    return f"add element {' '.join(TUNNEL_SET)} {{ {elements} }}\n"
+
+
+def no_endpoints() -> str:
+    """Return the command that takes all endpoints away again."""
+    return f"flush set {' '.join(TUNNEL_SET)}\n"
 
 
 def apply_rules(text: str) -> None:

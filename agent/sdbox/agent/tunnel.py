@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from pyroute2 import IPRoute, NetlinkError, WireGuard
 
-from sdbox.agent.firewall import apply_rules, bubble_rules, closed_rules, endpoint_change
+from sdbox.agent.firewall import allow_endpoints, apply_rules, bubble_rules, closed_rules, no_endpoints
 from sdbox.agent.keys import TunnelKey
 from sdbox.agent.namespace import Namespace
 from sdbox.protocol.reasons import Reason, Refusal
@@ -49,7 +49,7 @@ class Tunnel:
         self._main = ThreadPoolExecutor(max_workers=1, thread_name_prefix="netlink")
         self._turn = asyncio.Lock()
         self._way: Way | None = None
-        self._opened: tuple[str, ...] = ()
+        self._opened = False  # touched in the `_main` thread only
 
     async def prepare(self) -> None:
         """Shut the namespace, and remove what an agent that died half-way may have left in the main one."""
@@ -78,8 +78,7 @@ class Tunnel:
         self._main.shutdown(wait=False)
 
     async def _up(self, way: Way) -> None:
-        self._opened = way.grant.endpoints
-        await self._outside(lambda: apply_rules(endpoint_change("add", way.grant.endpoints)))
+        await self._outside(lambda: self._open(way.grant.endpoints))
         await self._outside(lambda: _create_link(way, self._bubble.fd))
         await self._bubble.run(lambda: _configure_inside(way))
         for endpoint in way.grant.endpoints:
@@ -97,14 +96,16 @@ class Tunnel:
         return False
 
     async def _down(self) -> None:
-        """Every step is tried, in the order of what matters most; the first error is raised at the end."""
+        """Every step is tried; the first error is raised at the end.
+
+        The main namespace comes first: there, a cancelled `up` may still be at work in its thread, and these steps
+        queue up behind it. What it then moved into the bubble is found there.
+        """
         way, self._way = self._way, None
-        opened, self._opened = self._opened, ()
-        steps: list[Callable[[], Any]] = [lambda: self._bubble.run(_delete_link), lambda: self._outside(_delete_link)]
+        steps: list[Callable[[], Any]] = [lambda: self._outside(_delete_link), lambda: self._bubble.run(_delete_link)]
         if way is not None:
             steps.append(lambda: self._bubble.run(lambda: apply_rules(closed_rules())))
-        if opened:
-            steps.append(lambda: self._outside(lambda: apply_rules(endpoint_change("delete", opened))))
+        steps.append(lambda: self._outside(self._shut))
         errors: list[Refusal] = []
         for step in steps:
             try:
@@ -116,6 +117,15 @@ class Tunnel:
                     way.key.wipe()
         if errors:
             raise Refusal(Reason.INTERNAL, f"tunnel not fully removed: {errors[0].detail}")
+
+    def _open(self, endpoints: tuple[str, ...]) -> None:
+        apply_rules(allow_endpoints(endpoints))
+        self._opened = True
+
+    def _shut(self) -> None:
+        if self._opened:
+            apply_rules(no_endpoints())
+            self._opened = False
 
     async def _outside(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._main, work)
