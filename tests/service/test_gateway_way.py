@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jwt
@@ -16,80 +14,18 @@ from Cryptodome.Hash import MD4
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from sdbox.agent.channel.channel import Channel
 from sdbox.agent.channel.parties import Lost, Renewed, Revoked
 from sdbox.protocol.reasons import Reason, Refusal
-from sdbox.protocol.values import Grant
-from tests.service.gateway_bench import (
-    Box,
-    Gateway,
-    Site,
-    SoftSigner,
-    card,
-    container,
-    running_box,
-    running_gateway,
-    running_tunnels,
-    serial,
-)
-
-
-class Bench:
-    """A gateway, its bubbles' tunnels, a box and a card CA."""
-
-    def __init__(self, gateway: Gateway, box: Box, tunnels: dict[str, dict[str, dict[str, str]]]) -> None:
-        self.gateway, self.box, self.tunnels = gateway, box, tunnels
-
-    @property
-    def site(self) -> Site:
-        return self.gateway.site
-
-    def container(self, project: str) -> SoftSigner:
-        return container(self.site.cards, project)
-
-    def peers(self) -> int:
-        return sum(len(peers) for peers in self.tunnels.values())
-
-    def logins(self, project: str) -> list[str]:
-        lines = self.site.sam_file(project).read_text().splitlines()
-        return [line for line in lines if not line.startswith("#")]
-
-    @asynccontextmanager
-    async def attested(self, gateway: Gateway | None = None) -> AsyncIterator[Channel]:
-        channel = await (gateway or self.gateway).connect()
-        try:
-            await channel.attest(self.box.box_id, self.box)
-            yield channel
-        finally:
-            await channel.close()
-
-    @asynccontextmanager
-    async def opened(self, gateway: Gateway | None = None) -> AsyncIterator[tuple[Channel, Grant, SoftSigner]]:
-        signer = self.container("atlas")
-        async with self.attested(gateway) as channel:
-            await channel.prove_card(card(signer), signer)
-            yield channel, await channel.open("atlas", os.urandom(32), signer), signer
+from sdbox.protocol.values import Evidence
+from tests.service.gateway_bench import Bench, card, container, running_bench, serial, until
+from tests.service.gateway_box import Box
+from tests.service.gateway_site import Gateway, running_gateway
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    folder = tmp_path_factory.mktemp("gateway")
-    site = Site.make(folder)
-    with ExitStack() as stack:
-        tunnels = stack.enter_context(running_tunnels(site))
-        box = stack.enter_context(running_box(folder / "box"))
-        gateway = stack.enter_context(running_gateway(site))
-        gateway.enrol(box)
-        yield Bench(gateway, box, tunnels)
-
-
-async def until(what: str, question: Callable[[], bool], limit: float = 5.0) -> float:
-    """Wait for `question` to become true; returns the seconds it took."""
-    start = time.monotonic()
-    while not question():
-        assert time.monotonic() - start < limit, f"waited {limit} s for {what}"
-        await asyncio.sleep(0.01)  # between two looks of a wait with a deadline
-    return time.monotonic() - start
+    with running_bench(tmp_path_factory.mktemp("gateway")) as running:
+        yield running
 
 
 def test_the_way_from_hello_to_grant_switch_and_close(bench: Bench) -> None:
@@ -108,7 +44,7 @@ def test_the_way_from_hello_to_grant_switch_and_close(bench: Bench) -> None:
             peer = bench.tunnels["atlas"][key.hex()]
             assert peer["preshared_key"] == grant.tunnel.preshared.hex()
             assert peer["allowed_ip"] == grant.tunnel.address
-            digest = MD4.new(grant.desktop.secret.encode("utf-16-le")).hexdigest()
+            digest = MD4.new(grant.desktop.secret.encode("utf-16-le")).hexdigest()  # noqa: S303 - what NLA uses
             assert bench.logins("atlas") == [f"{grant.desktop.user}:::{digest}:::"]
             await channel.heartbeat(grant.session)
             second_key = os.urandom(32)
@@ -241,8 +177,9 @@ class Sleeper:
     def __init__(self, box: Box) -> None:
         self.ak_name, self.activate = box.ak_name, box.activate
 
-    async def evidence(self, *_: object) -> object:
-        return await asyncio.get_running_loop().create_future()
+    async def evidence(self, *_: object) -> Evidence:
+        never: asyncio.Future[Evidence] = asyncio.get_running_loop().create_future()
+        return await never
 
 
 @pytest.mark.parametrize("what", ["certificate", "session", "box"])
