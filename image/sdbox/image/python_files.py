@@ -14,7 +14,18 @@ COMPILED = ("/usr/lib/python3.13", "/usr/lib/python3", f"/{SITE}")
 BOX_COMMANDS = ("sdbox-agent", "sdbox-screen")
 
 # The third-party packages the agent and its worker use: what trimming broke is found while the image is built.
-IMPORTED = ("cryptography", "dbus_next", "gi", "msgspec", "OpenSSL", "pkcs11", "pyroute2", "pyudev", "smartcard", "tpm2_pytss")
+IMPORTED = (
+    "cryptography",
+    "dbus_next",
+    "gi",
+    "msgspec",
+    "OpenSSL",
+    "pkcs11",
+    "pyroute2",
+    "pyudev",
+    "smartcard",
+    "tpm2_pytss",
+)
 
 # -I: neither the environment nor the working folder may add a module.
 COMMAND = """\
@@ -35,7 +46,9 @@ def install_python(wheels: Path, own: Path, tree: Path) -> None:
         if name in BOX_COMMANDS:
             _put_command(tree / "usr/bin" / name, target)
     compile_all(tree)
-    run_inside("import of the box's Python packages", tree, ["python3", "-W", "ignore", "-c", f"import {', '.join(IMPORTED)}"])
+    run_inside(
+        "import of the box's Python packages", tree, ["python3", "-W", "ignore", "-c", f"import {', '.join(IMPORTED)}"]
+    )
 
 
 def entry_points(site: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from sdbox.image.command import EPOCH, run, run_inside
 from sdbox.image.fingerprint import Part
 from sdbox.image.initrd import initrd_archive
 from sdbox.image.python_files import install_python
-from sdbox.image.request import BuildRequest, Profile
+from sdbox.image.request import BuildRequest, ImageError, Profile
 from sdbox.image.site import CA_ON_BOX, centre_ca, firewall_rules, site_toml
 from sdbox.image.source import Source
 
@@ -127,11 +127,25 @@ def os_release(request: BuildRequest) -> str:
 def _finish(tree: Path) -> None:
     """Run what packages would run when they are set up; the tree is read-only on the box."""
     run_inside("users of the box", tree, ["systemd-sysusers"])
+    check_users(tree)
     lock_passwords(tree)
     run_inside("units of the box", tree, ["systemctl", "--root=/", "preset-all"])
     _cache_fonts(tree)
     run_inside("library cache", tree, ["ldconfig", "-X"])
     _empty_state(tree)
+
+
+def check_users(tree: Path) -> None:
+    """Refuse a user that a sysusers.d file declares and systemd-sysusers left out: it only warns about a bad line."""
+    lines = [
+        line
+        for path in sorted((tree / "usr/lib/sysusers.d").glob("*.conf"))
+        for line in path.read_text("utf-8").splitlines()
+    ]
+    declared = {line.split()[1] for line in lines if line.startswith(("u ", "u! "))}
+    present = {line.partition(":")[0] for line in (tree / "etc/passwd").read_text(encoding="utf-8").splitlines()}
+    if missing := sorted(declared - present):
+        raise ImageError(f"systemd-sysusers did not make user {missing[0]}: correct its line in sysusers.d")
 
 
 def lock_passwords(tree: Path) -> None:
