@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from sdbox.host.pki import ensure_development_pki
 from sdbox.host.tools import ensure_tools_tree
+from sdbox.qemu.card import CardProcess, CardSpec
 from sdbox.qemu.child import ChildFailed
+from sdbox.qemu.deadline import Overdue
 from sdbox.qemu.machine import Machine
 from sdbox.qemu.screen import is_near, pixel
 from sdbox.qemu.snapshot import SavedMachine, restore, save
@@ -79,6 +82,24 @@ def test_a_key_reaches_the_guest(booted: Machine) -> None:
     booted.wait_pixels(lambda image: shows_menu(image) and not shows_list(image), "the menu again", 10)
 
 
+def test_a_card_goes_in_and_out_of_the_reader(booted: Machine, tmp_path: Path) -> None:
+    pki = ensure_development_pki(tmp_path / "pki")
+    card = CardSpec("sc-hsm-bio", ("atlas",), pki.certificate("card-ca"), pki.key("card-ca"))
+    with CardProcess(card, booted.spec.card_address, tmp_path) as process:
+        assert process.insert() < process.remove() < process.insert()
+        with pytest.raises(Overdue, match="card in"):
+            process.wait_event("sensor match", 0.1)
+    assert "card out" in [text for text, _ in process.events()][-1:], "a card left in is taken out before the end"
+    with CardProcess(card, booted.spec.card_address, tmp_path) as process:
+        process.insert()
+
+
+def test_a_card_that_is_refused_says_why(booted: Machine, tmp_path: Path) -> None:
+    card = CardSpec("no-such-card", ("atlas",), tmp_path / "none.crt", tmp_path / "none.key")
+    with pytest.raises(ChildFailed, match="card ended with 2"), CardProcess(card, booted.spec.card_address, tmp_path):
+        pass
+
+
 def test_reset_starts_the_firmware_again(booted: Machine) -> None:
     mark = booted.console.mark()
     booted.reset()
@@ -110,6 +131,8 @@ def test_power_comes_back_to_the_same_machine(saved: SavedMachine, tmp_path: Pat
         machine.screenshot()
     with Machine(machine.spec) as again:
         again.wait_console(NOTHING_TO_BOOT, BOOT_SECONDS)
+        again.type_console("\x1b")
+        again.wait_pixels(shows_menu, "the menu, opened from the serial console", BOOT_SECONDS)
 
 
 def test_a_machine_that_can_not_start_says_why_and_leaves_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -92,7 +93,11 @@ class CardProcess:
         self._child.kill()
 
     def stop(self) -> None:
-        """End the process; a card in the reader is out afterwards."""
+        """End the process, with the card out first: a reader torn out leaves the guest hanging in its next command."""
+        if self._child.alive():
+            with suppress(BrokenPipeError, Overdue):
+                self._child.send("quit\n", close=True)
+                self._child.wait(5)
         self._child.stop()
         self._reader.join()
 
@@ -113,7 +118,11 @@ class CardProcess:
                 self._events.append((line.decode(errors="replace").strip(), time.monotonic()))
 
     def __enter__(self) -> Self:
-        self.wait_event("ready", 20)
+        try:
+            self.wait_event("ready", 20)
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def __exit__(

@@ -5,9 +5,12 @@ Power-on again after `power_cut` keeps disk, firmware variables and TPM, as a re
 
 from __future__ import annotations
 
+import array
+import fcntl
 import shutil
 import socket
 import subprocess
+import termios
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +22,7 @@ from PIL import Image
 from sdbox.host.tools import tools_command
 from sdbox.qemu.child import Child, ChildFailed
 from sdbox.qemu.console import Console
-from sdbox.qemu.deadline import Overdue
+from sdbox.qemu.deadline import Overdue, wait_for
 from sdbox.qemu.keyboard import strokes
 from sdbox.qemu.qmp import Qmp, QmpFailed
 from sdbox.qemu.screen import read_ppm, wait_pixels
@@ -127,6 +130,15 @@ class Machine:
                 self.qmp("input-send-event", events=[_key_event(key, down=down) for key in ordered])
                 time.sleep(0.02)  # the USB keyboard is polled: faster strokes fall out of its 16-event queue
 
+    def type_console(self, text: str) -> None:
+        """Type `text` on the serial console (only an image of the debug profile listens there)."""
+        self.check()
+        with socket.socket(socket.AF_UNIX) as channel:
+            channel.connect(str(self.spec.console_address))
+            channel.sendall(text.encode())
+            # QEMU drops what it has not read when we hang up, and it reads only as fast as the guest's UART does.
+            wait_for(lambda: _unread(channel) == 0, "the serial console to take what was typed", QMP_SECONDS)
+
     def wait_console(self, pattern: str, seconds: float, *, since: int = 0) -> None:
         """Wait for a console line that matches `pattern`; see `console` for phases, states and refusals."""
         self.console.wait(pattern, seconds, since=since)
@@ -170,7 +182,7 @@ class Machine:
 def prepare(spec: MachineSpec) -> None:
     """Make what the machine's work folder lacks: disk overlay and copies of firmware and variables."""
     spec.work.mkdir(parents=True, exist_ok=True)
-    for stale in (spec.card_address, spec.console_log):
+    for stale in (spec.card_address, spec.console_address, spec.console_log):
         stale.unlink(missing_ok=True)
     if spec.firmware is not None:
         for source, copy in ((spec.firmware.code, spec.firmware_code), (spec.firmware.variables, spec.variables)):
@@ -197,6 +209,13 @@ def _binds(spec: MachineSpec, memory: Path | None) -> Sequence[Path]:
     outside = [path for path in (spec.disk and spec.disk.resolve(), memory, *direct) if path is not None]
     vnc = [Path(spec.display.removeprefix("vnc=unix:")).parent] if spec.display.startswith("vnc=unix:") else []
     return [spec.work, *outside, *vnc]
+
+
+def _unread(channel: socket.socket) -> int:
+    """Return how much of what was sent on a unix socket the other end has not read (unix(7), SIOCOUTQ)."""
+    answer = array.array("i", [0])
+    fcntl.ioctl(channel, termios.TIOCOUTQ, answer)  # the same number as SIOCOUTQ
+    return answer[0]
 
 
 def _key_event(key: str, *, down: bool) -> dict[str, object]:

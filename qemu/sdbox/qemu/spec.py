@@ -81,6 +81,11 @@ class MachineSpec:
         return self.work / "code.fd"
 
     @property
+    def console_address(self) -> Path:
+        """Unix socket of the serial console, for typing: what it prints is in `console_log` either way."""
+        return self.work / "console.sock"
+
+    @property
     def console_log(self) -> Path:
         """The serial console's output."""
         return self.work / "console.log"
@@ -92,7 +97,8 @@ def arguments(spec: MachineSpec, *, qmp_fd: int, tpm_address: Path | None, incom
     argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-M", "q35,smm=on", "-accel", accel.accel]
     argv += ["-cpu", accel.cpu, "-smp", "1", "-m", str(spec.memory), "-uuid", str(spec.uuid)]
     argv += ["-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control"]
-    argv += ["-chardev", f"file,id=serial,path={spec.console_log}", "-serial", "chardev:serial"]
+    serial = f"socket,id=serial,path={spec.console_address},server=on,wait=off,logfile={spec.console_log}"
+    argv += ["-chardev", serial, "-serial", "chardev:serial"]
     argv += ["-device", f"virtio-gpu-pci,id=gpu,xres={spec.width},yres={spec.height}", "-vga", "none"]
     argv += (
         ["-vnc", spec.display.removeprefix("vnc=")] if spec.display.startswith("vnc=") else ["-display", spec.display]

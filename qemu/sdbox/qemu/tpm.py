@@ -117,8 +117,12 @@ class TpmProcess:
         self._child = Child("swtpm", tools_command(argv, binds=[state.folder, work]), work / "swtpm.log")
 
     def wait_ready(self) -> None:
-        """Wait until the control socket is there."""
-        wait_for(self._listening, "swtpm's control socket", 10)
+        """Wait until the control socket is there; the process is gone if it does not come."""
+        try:
+            wait_for(self._listening, "swtpm's control socket", 10)
+        except BaseException:
+            self.stop()
+            raise
 
     def _listening(self) -> bool:
         self._child.check()
