@@ -25,7 +25,8 @@ from sdbox.smartcard.virtual.personalise import FilledContainer
 PORT = 35963  # in a namespace of its own: no clash
 PIN = "123456"
 # libpcsclite remembers the path for as long as a process lives: one for all tests, a new pcscd behind it for each.
-FOLDER = Path(tempfile.mkdtemp(prefix="sdbox-pcsc-"))
+_FOLDER = tempfile.TemporaryDirectory(prefix="sdbox-pcsc-")  # removed when the tests end
+FOLDER = Path(_FOLDER.name)
 SOCKET = FOLDER / "pcscd.comm"
 READER_CONF = (
     f'FRIENDLYNAME "Virtual PCD"\nDEVICENAME /dev/null:{PORT}\n'

@@ -1,0 +1,125 @@
+"""No other process gets a signature during a card session or after it, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from sdbox.smartcard.client import CardWorker
+from sdbox.smartcard.pcsc import PcscError, ask_card, card_in
+from sdbox.smartcard.variants import variant_named
+from tests.service.smartcard_bench import PIN, Pcscd, emulated_card, running_pcscd, wait_for
+
+pytestmark = pytest.mark.root
+READER = "Virtual PCD 00 00"
+P256, PSS = 0x0403, 0x0804
+
+
+@pytest.fixture
+def pcscd() -> Iterator[Pcscd]:
+    with running_pcscd() as service:
+        yield service
+
+
+def pcsc_sees_card() -> bool:
+    try:
+        return card_in(READER) is not None
+    except PcscError:
+        return False
+
+
+async def start(name: str) -> CardWorker:
+    await asyncio.to_thread(wait_for, pcsc_sees_card, "PC/SC to see the card")
+    return await CardWorker.start(variant_named(name), READER)
+
+
+# What a thief would run: ask an open card for a signature, again and again, without verifying anybody.
+THIEF = """
+import sys, time
+from sdbox.smartcard.pcsc import PcscError, ask_card
+end, command = time.monotonic() + float(sys.argv[2]), bytes.fromhex(sys.argv[3])
+print("trying", flush=True)
+while time.monotonic() < end:
+    try:
+        if ask_card(sys.argv[1], command)[-2:] == b"\\x90\\x00":
+            print("signed", flush=True)
+    except PcscError:
+        pass
+"""
+SIGN = {
+    "sc-hsm-bio": "8068017000 0020" + 32 * "00" + "0000",
+    "piv": "0087119A26 7C2482008120" + 32 * "00" + "00",
+}
+
+
+OPEN = {
+    "sc-hsm-bio": ("00A404000BE82B0601040181C31F0201", "0020008100"),
+    "piv": ("00A404000BA00000030800001000010000", "0020008008313233343536FFFF"),
+}
+
+
+class Thief:
+    """Another process that tries to sign for `seconds`."""
+
+    def __init__(self, variant: str, seconds: float) -> None:
+        command = [sys.executable, "-c", THIEF, READER, str(seconds), SIGN[variant]]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def signatures(self) -> int:
+        """Wait for its end; how many signatures it got."""
+        output, _ = self._process.communicate(timeout=30)
+        assert output.startswith("trying")
+        return output.count("signed")
+
+
+@pytest.mark.parametrize("name", ["sc-hsm-bio", "piv"])
+def test_a_card_left_open_signs_for_anybody(pcscd: Pcscd, name: str) -> None:
+    """The danger is real: without a reset the thief of the next tests succeeds."""
+    with emulated_card(pcscd, name) as card:
+        card.insert()
+        card.tell("auto good")
+        wait_for(pcsc_sees_card, "PC/SC to see the card")
+        for command in OPEN[name]:
+            assert ask_card(READER, bytes.fromhex(command))[-2:] == b"\x90\x00"
+        assert Thief(name, 1).signatures() > 0
+
+
+@pytest.mark.parametrize("name", ["sc-hsm-bio", "piv"])
+def test_no_other_process_signs_during_or_after_a_session(pcscd: Pcscd, name: str) -> None:
+    with emulated_card(pcscd, name) as card:
+        card.insert()
+        card.tell("auto good")
+
+        async def scene() -> None:
+            worker = await start(name)
+            identity = await worker.login(None if name == "sc-hsm-bio" else bytearray(PIN.encode()))
+            thief = Thief(name, 3)
+            await asyncio.sleep(1)
+            await worker.sign(identity.containers[0].key_id, b"content", [P256])
+            await worker.close()
+            assert await asyncio.to_thread(thief.signatures) == 0
+
+        asyncio.run(scene())
+        assert card.events.count("sign") == 1
+
+
+def test_a_killed_worker_leaves_no_open_card(pcscd: Pcscd) -> None:
+    with emulated_card(pcscd, "sc-hsm-bio") as card:
+        card.insert()
+        card.tell("auto good")
+
+        async def scene() -> None:
+            worker = await start("sc-hsm-bio")
+            await worker.login(None)
+            thief = Thief("sc-hsm-bio", 2)
+            await asyncio.sleep(0.5)
+            worker.kill()
+            await worker.close()
+            assert await asyncio.to_thread(thief.signatures) == 0
+
+        asyncio.run(scene())
+        assert "sign" not in card.events
