@@ -1,4 +1,4 @@
-"""Carry TPM commands from the TSS library's `cmd` TCTI (stdin, stdout) to a software TPM's socket. Argument: its path."""
+"""Carry TPM commands from the TSS library's `cmd` TCTI (stdin, stdout) to a software TPM's socket, the argument."""
 
 from __future__ import annotations
 

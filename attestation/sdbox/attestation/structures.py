@@ -110,7 +110,7 @@ def parse_public(data: bytes) -> Public:
 
 
 def name_of(public: bytes) -> bytes:
-    """Return the Name of a TPMT_PUBLIC: name algorithm and digest (part 1, 16). StructureError unless SHA-256 or -384."""
+    """Return the Name of a TPMT_PUBLIC: algorithm and digest (part 1, 16). StructureError unless SHA-256 or -384."""
     bank = ALGORITHM_IDS.get(int.from_bytes(public[2:4], "big"))
     if bank not in {Bank.SHA256, Bank.SHA384}:
         raise StructureError("name algorithm is neither SHA-256 nor SHA-384")

@@ -38,14 +38,12 @@ def _difference(place: str, event: RawEvent | None, wanted: Measurement | None) 
     digest = event.digests.get(Bank.SHA256, b"").hex() if event else ""
     if wanted and digest == wanted.sha256:
         return None
-    have = (
-        f"event {event.number}, {name_of(event.type)} {digest[:_SHOWN]} {_hint(event.data)!r}" if event else "nothing"
-    )
+    have = f"event {event.number}, {name_of(event.type)} {digest[:_SHOWN]} {hint(event.data)!r}" if event else "nothing"
     want = f"{wanted.name} {wanted.sha256[:_SHOWN]}" if wanted else "nothing more"
     return f"  {place}: {have}, expected {want}"
 
 
-def _hint(data: bytes) -> str:
+def hint(data: bytes) -> str:
     """Return the printable part of the event's data: names of sections, actions and files, in ASCII or UTF-16."""
     text = "".join(chr(byte) for byte in data[:160] if 0x20 <= byte < 0x7F)
     return text[:60]

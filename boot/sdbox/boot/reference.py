@@ -16,7 +16,10 @@ from sdbox.boot.pe import parse_pe
 from sdbox.boot.secureboot import SecureBootKeys, load_keys, measure_secure_boot
 from sdbox.boot.uki import measure_uki, root_hash_of, uki_sections
 
-__all__ = ["BootPath", "ReferenceFormatError", "ReferenceValues", "SecureBootKeys", "compute_reference", "load_keys"]
+__all__ = [
+    "BootPath", "ReferenceFormatError", "ReferenceValues", "SecureBootKeys", "compute_reference", "load_keys",
+    "read_reference", "write_reference",
+]  # fmt: skip
 
 FORMAT = 1
 _CALLING = measure("boot attempt", b"Calling EFI Application from Boot Option")
