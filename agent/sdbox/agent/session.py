@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from sdbox.agent import journal
 from sdbox.agent.card import CardSeat
@@ -20,7 +20,7 @@ from sdbox.agent.desktop import SIGNED_OUT, DesktopSession
 from sdbox.agent.events import CardRefused, DesktopEnded, DesktopShown, Event, Offered, ProjectRefused
 from sdbox.agent.jobs import Post
 from sdbox.agent.keys import TunnelKey
-from sdbox.agent.tunnel import Tunnel, Way
+from sdbox.agent.tunnel import Way
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import DesktopAccess, Grant
 
@@ -38,10 +38,18 @@ async def ask_offers(channel: Channel | None, seat: CardSeat) -> Event:
         return CardRefused(refusal.reason)
 
 
+class TunnelEnd(Protocol):
+    """What a session needs of the tunnel; see `tunnel.Tunnel`."""
+
+    async def up(self, way: Way) -> None: ...
+
+    async def down(self) -> None: ...
+
+
 class Door:
     """The way into a bubble. Holds what is open, so that `kill_picture` and `shut` work at any moment of the way in."""
 
-    def __init__(self, tunnel: Tunnel, start_desktop: StartDesktop) -> None:
+    def __init__(self, tunnel: TunnelEnd, start_desktop: StartDesktop) -> None:
         self.session: str | None = None
         self._tunnel = tunnel
         self._start_desktop = start_desktop
