@@ -33,7 +33,7 @@ def ensure_locked_wheels(source: Source) -> Path:
 
 def ensure_own_wheel(source: Source) -> Path:
     """Return a folder with `site`: our wheel, without the parts that are not for the box."""
-    paths = [source.root / "pyproject.toml", source.root / "smartcard" / "variants"]
+    paths = [source.root / name for name in ("pyproject.toml", "README.md", "LICENSE", "smartcard/variants")]
     paths += [source.root / part / "sdbox" for part in BOX_PARTS]
     parts: list[Part] = [*(path for path in paths if path.exists()), *NOT_ON_THE_BOX]
     return cached("own", parts, lambda folder: _build(source, folder))
@@ -70,6 +70,9 @@ def _build(source: Source, folder: Path) -> None:
     run("our wheel", command)
     (wheel,) = folder.glob("sdbox-*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        wanted = [name for name in archive.namelist() if not name.startswith(NOT_ON_THE_BOX)]
+        # RECORD lists the parts that are left out as well, so it would change with them.
+        wanted = [
+            name for name in archive.namelist() if not name.startswith(NOT_ON_THE_BOX) and not name.endswith("/RECORD")
+        ]
         archive.extractall(folder / "site", members=wanted)
     wheel.unlink()
