@@ -129,7 +129,9 @@ class Tpm:
         """A policy session that satisfies the EK's PolicySecret(endorsement), gone afterwards: a TPM holds three."""
         session = self._esapi.start_auth_session(ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY, _PLAIN, TPM2_ALG.SHA256)
         try:
-            self._esapi.policy_secret(ESYS_TR.ENDORSEMENT, session)
+            # tpm2-pytss 2.3 has no defaults here, and 3.0's expiration is not zero: said in full for both.
+            nothing = {"nonce_tpm": b"", "cp_hash_a": b"", "policy_ref": b"", "expiration": 0}
+            self._esapi.policy_secret(ESYS_TR.ENDORSEMENT, session, **nothing)
             yield session
         finally:
             self._flush(session)
