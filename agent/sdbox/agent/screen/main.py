@@ -16,6 +16,8 @@ RDP_USER = "sdbox-rdp"
 
 def main() -> None:
     """Run until cage ends. Exit 1 if there is no display to show anything on."""
+    GLib.set_prgname("sdbox-screen")
+    GLib.set_application_name("SD-Box")
     if not Gtk.init_check():
         print("sdbox-screen: no Wayland display: start it in cage", file=sys.stderr)
         sys.exit(1)
