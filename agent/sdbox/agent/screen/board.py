@@ -37,9 +37,9 @@ class Icon(Gtk.Widget):  # type: ignore[misc]  # PyGObject has no types
 
 
 def label(text: str, *classes: str, role: Any = None, wrap: bool = False) -> Any:  # noqa: ANN401 - GTK types
-    widget = Gtk.Label(label=text, xalign=0.0, css_classes=list(classes), wrap=wrap)
-    if role is not None:
-        widget = Gtk.Label(label=text, xalign=0.0, css_classes=list(classes), wrap=wrap, accessible_role=role)
+    role = Gtk.AccessibleRole.LABEL if role is None else role
+    widget = Gtk.Label(label=text, xalign=0.0, css_classes=list(classes), wrap=wrap, accessible_role=role)
+    widget.update_property([Gtk.AccessibleProperty.LABEL], [text])  # a role such as STATUS takes no name from its text
     return widget
 
 
