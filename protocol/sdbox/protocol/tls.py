@@ -13,6 +13,7 @@ import socket
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from OpenSSL import SSL
+from OpenSSL._util import lib as _openssl
 
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.wire import frame_length
@@ -56,9 +57,9 @@ def client_context(ca_file: Path, server_name: str) -> SSL.Context:
     context.set_verify(SSL.VERIFY_PEER)
     name = server_name.encode("ascii")
     # pyOpenSSL has no public call for the name check; OpenSSL's own runs inside the chain verification.
-    parameters = SSL._lib.SSL_CTX_get0_param(context._context)  # noqa: SLF001 - see above
-    SSL._lib.X509_VERIFY_PARAM_set_hostflags(parameters, _HOST_FLAGS)  # noqa: SLF001 - see above
-    if SSL._lib.X509_VERIFY_PARAM_set1_host(parameters, name, len(name)) != 1:  # noqa: SLF001 - see above
+    parameters = _openssl.SSL_CTX_get0_param(context._context)  # noqa: SLF001 - see above
+    _openssl.X509_VERIFY_PARAM_set_hostflags(parameters, _HOST_FLAGS)  # noqa: SLF001 - see above
+    if _openssl.X509_VERIFY_PARAM_set1_host(parameters, name, len(name)) != 1:  # noqa: SLF001 - see above
         raise ValueError("server name cannot be checked")
     return context
 
@@ -71,7 +72,7 @@ def _context() -> SSL.Context:
     context.set_options(SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     # No public call restricts the groups either, and an unrestricted server may fall back to X25519 alone.
-    if SSL._lib.SSL_CTX_set1_curves_list(context._context, GROUP.encode()) != 1:  # noqa: SLF001 - see above
+    if _openssl.SSL_CTX_set1_curves_list(context._context, GROUP.encode()) != 1:  # noqa: SLF001 - see above
         raise ValueError(f"OpenSSL without {GROUP}")
     return context
 
