@@ -37,7 +37,7 @@ class XKeepAlive:
             channel.connect(path)
             # The client is in another network namespace, out of reach of the abstract socket: it needs this one, which
             # wlroots makes for its own user. Who may connect is decided by the server, per user, not by this mode.
-            Path(path).chmod(0o777)  # noqa: S103 - for the reason above
+            Path(path).chmod(0o777)
         except OSError as error:
             channel.close()
             self._fail(str(error))
