@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sdbox.agent.screen.palette import BACKGROUND, BAND_HEIGHT, BANDS, FOREGROUND, MUTED, accent
 
 DESIGN_HEIGHT = 800
@@ -16,11 +18,10 @@ def style_sheet(screen_height: int) -> str:
     def px(size: float) -> str:
         return f"{round(size * scale)}px"
 
-    bands = "\n".join(
-        f".{state} .band {{ background: {colour}; }} .{state} .accent {{ color: {accent(state)}; }}"
-        f" .{state} .step.now {{ border-color: {colour}; }} .{state} .row.selected {{ border-color: {colour}; }}"
-        for state, colour in BANDS.items()
-    )
+    return _page(px) + _controls(px) + _bands()
+
+
+def _page(px: Callable[[float], str]) -> str:
     return f"""
 * {{ font-family: "B612"; }}
 window {{ background: {BACKGROUND}; color: {FOREGROUND}; font-size: {px(24)}; }}
@@ -38,6 +39,11 @@ window {{ background: {BACKGROUND}; color: {FOREGROUND}; font-size: {px(24)}; }}
 .code {{ font-family: "B612 Mono"; font-size: {px(24)}; background: {SURFACE};
   border-radius: {px(8)}; padding: {px(8)} {px(18)}; }}
 .tries {{ font-weight: bold; padding: {px(8)} 0; }}
+"""
+
+
+def _controls(px: Callable[[float], str]) -> str:
+    return f"""
 .dots {{ background: {SURFACE}; border-radius: {px(12)}; border: {px(3)} solid {LINE}; padding: {px(14)} {px(26)};
   font-size: {px(44)}; min-height: {px(52)}; min-width: {px(460)}; letter-spacing: {px(10)}; }}
 .row {{ background: {SURFACE}; border-radius: {px(12)}; border: {px(3)} solid transparent; padding: {px(9)} {px(22)}; }}
@@ -52,5 +58,12 @@ window {{ background: {BACKGROUND}; color: {FOREGROUND}; font-size: {px(24)}; }}
 .does {{ font-size: {px(20)}; color: {FOREGROUND}; margin-right: {px(26)}; }}
 .footer {{ border-top: {px(2)} solid {LINE}; padding: {px(14)} {px(80)}; font-size: {px(19)}; color: {MUTED}; }}
 .language {{ color: {FOREGROUND}; font-weight: bold; }}
-{bands}
 """
+
+
+def _bands() -> str:
+    return "\n".join(
+        f".{state} .band {{ background: {colour}; }} .{state} .accent {{ color: {accent(state)}; }}"
+        f" .{state} .step.now {{ border-color: {colour}; }} .{state} .row.selected {{ border-color: {colour}; }}"
+        for state, colour in BANDS.items()
+    )
