@@ -29,10 +29,11 @@ def read_endorsement(tpm: Tpm) -> Endorsement:
         raise Refusal(Reason.BOX_TPM, f"endorsement key: {error}") from error
     spki = ek.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     der = tpm.ek_certificate()
-    return Endorsement(spki, None if der is None else _certificate_pem(der, ek))
+    return Endorsement(spki, None if der is None else certificate_pem(der, ek))
 
 
-def _certificate_pem(der: bytes, ek: PublicKey) -> str:
+def certificate_pem(der: bytes, ek: PublicKey) -> str:
+    """Return the certificate of an NV index as PEM; Refusal(BOX_TPM) unless it is one for `ek`."""
     try:
         certificate = x509.load_der_x509_certificate(_first_value(der))
         same = certificate.public_key() == ek
