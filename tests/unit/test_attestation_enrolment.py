@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import pytest
 from cryptography import x509
@@ -21,17 +21,20 @@ OTHER = ec.generate_private_key(ec.SECP256R1())
 
 def certificate() -> bytes:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x" * 60)])
-    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    builder = x509.CertificateBuilder(name, name, KEY.public_key(), 1, start, start + datetime.timedelta(days=1))
+    start = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    builder = x509.CertificateBuilder(name, name, KEY.public_key(), 1, start, start + dt.timedelta(days=1))
     return builder.sign(KEY, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
+CERTIFICATE = certificate()
+
+
 def test_padding_of_the_index_behind_the_certificate_is_left_out() -> None:
-    pem = certificate_pem(certificate() + b"\xff" * 100, KEY.public_key())
-    assert x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER) == certificate()
+    pem = certificate_pem(CERTIFICATE + b"\xff" * 100, KEY.public_key())
+    assert x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER) == CERTIFICATE
 
 
-@pytest.mark.parametrize("der", [certificate(), certificate()[:-1], b"", b"\xff" * 40])
+@pytest.mark.parametrize("der", [CERTIFICATE, CERTIFICATE[:-1], b"", b"\xff" * 40])
 def test_a_certificate_for_another_key_or_none_at_all_is_refused(der: bytes) -> None:
     with pytest.raises(Refusal) as caught:
         certificate_pem(der, OTHER.public_key())
