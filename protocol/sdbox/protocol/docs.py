@@ -1,4 +1,4 @@
-"""`python -m sdbox.protocol.docs FILE`: write the tables of docs/protocol.md anew from the structs and the state tables.
+"""`python -m sdbox.protocol.docs FILE`: write the tables of docs/protocol.md anew from structs and state tables.
 
 Only what stands between the markers is generated; a test compares it with what this file makes.
 """

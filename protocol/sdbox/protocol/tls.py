@@ -58,8 +58,8 @@ def client_context(ca_file: Path, server_name: str) -> SSL.Context:
     name = server_name.encode("ascii")
     # pyOpenSSL has no public call for the name check; OpenSSL's own runs inside the chain verification.
     parameters = _openssl.SSL_CTX_get0_param(context._context)  # noqa: SLF001 - see above
-    _openssl.X509_VERIFY_PARAM_set_hostflags(parameters, _HOST_FLAGS)  # noqa: SLF001 - see above
-    if _openssl.X509_VERIFY_PARAM_set1_host(parameters, name, len(name)) != 1:  # noqa: SLF001 - see above
+    _openssl.X509_VERIFY_PARAM_set_hostflags(parameters, _HOST_FLAGS)
+    if _openssl.X509_VERIFY_PARAM_set1_host(parameters, name, len(name)) != 1:
         raise ValueError("server name cannot be checked")
     return context
 

@@ -1,0 +1,162 @@
+"""The gateway's small rules: limits, configuration, the record's chain, one-time logins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from sdbox.gateway.config import ConfigError, load_config
+from sdbox.gateway.desktop import Logins, nt_hash
+from sdbox.gateway.limits import RateLimit
+from sdbox.gateway.record import sanitised
+from sdbox.gateway.store import RevocationKind, Store, StoreError
+from sdbox.protocol.values import BoxId
+
+BOX = BoxId.parse("00000000-0000-4000-8000-000000000001")
+CONFIG = """
+listen = "203.0.113.10:443"
+certificate = "gateway.crt"
+key = "gateway.key"
+card_ca = "card-ca.crt"
+ear_key = "ear.key"
+references = ["reference.json"]
+database = "sqlite:////var/lib/sdbox/gateway.sqlite"
+"""
+BUBBLE = """
+[[bubble]]
+project = "atlas"
+title_fr = "Atlas des territoires"
+title_en = "Territory atlas"
+network = "10.64.1.0/24"
+gateway_address = "10.64.1.1"
+[bubble.wireguard]
+socket = "wg1.sock"
+listen_port = 51821
+endpoints = ["203.0.113.10:51821"]
+[bubble.desktop]
+host = "10.64.1.1"
+certificate_sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+sam_file = "atlas.sam"
+"""
+
+
+def test_a_burst_then_a_rate() -> None:
+    now = 0.0
+    limit = RateLimit(2, 60, clock=lambda: now)
+    assert [limit.take("a") for _ in range(3)] == [True, True, False]
+    assert limit.take("b")
+    now = 1.0
+    assert [limit.take("a") for _ in range(2)] == [True, False]
+
+
+def test_the_limit_remembers_a_bounded_number_of_keys() -> None:
+    limit = RateLimit(1, 1, clock=lambda: 0.0)
+    for number in range(10_000):
+        assert limit.take(str(number))
+    assert len(limit._buckets) <= 4096
+
+
+def test_a_configuration_is_read_with_paths_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(CONFIG + BUBBLE)
+    config = load_config(path)
+    assert config.certificate == tmp_path / "gateway.crt"
+    assert config.bubble[0].wireguard.socket == tmp_path / "wg1.sock"
+    assert (config.lease_seconds, config.result_seconds) == (15, 300)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "listen = 1",
+        CONFIG + "unknown = 1",
+        CONFIG.replace(":443", ""),
+        CONFIG + BUBBLE + BUBBLE,
+        CONFIG + BUBBLE + BUBBLE.replace("atlas", "boreal"),
+        CONFIG + BUBBLE.replace("10.64.1.1", "10.64.2.1", 1),
+        CONFIG + BUBBLE.replace('"atlas"', '"At las"'),
+        CONFIG + BUBBLE.replace("51821\n", "0\n"),
+        CONFIG + BUBBLE.replace("10.64.1.0/24", "10.64.1.5/24"),
+    ],
+)
+def test_a_wrong_configuration_says_so_in_one_error(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(content)
+    with pytest.raises(ConfigError):
+        load_config(path)
+
+
+def test_the_record_is_chained_and_a_change_is_noticed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'record.sqlite'}"
+    store = Store(url)
+    for number in range(3):
+        store.append({"event": f"event {number}"})
+    assert [line.number for line in store.record()] == [1, 2, 3]
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE record SET body = replace(body, 'event 1', 'event x') WHERE number = 2"))
+    with pytest.raises(StoreError, match="line 2"):
+        list(store.record())
+    engine.dispose()
+    store.close()
+
+
+def test_a_removed_line_is_noticed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'record.sqlite'}"
+    store = Store(url)
+    for number in range(3):
+        store.append({"event": f"event {number}"})
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM record WHERE number = 2"))
+    with pytest.raises(StoreError, match="line 2"):
+        list(store.record())
+    engine.dispose()
+    store.close()
+
+
+def test_the_inventory(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'store.sqlite'}")
+    assert store.ek_public(BOX) is None
+    store.enrol(BOX, "one")
+    store.enrol(BOX, "one")
+    with pytest.raises(StoreError, match="another EK"):
+        store.enrol(BOX, "two")
+    assert store.ek_public(BOX) == "one"
+    store.revoke(RevocationKind.BOX, str(BOX))
+    assert store.is_revoked(RevocationKind.BOX, str(BOX))
+    assert not store.is_revoked(RevocationKind.SESSION, str(BOX))
+    assert (store.forget(BOX), store.forget(BOX)) == (True, False)
+    store.close()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite:////nowhere/at/all.sqlite"])
+def test_a_database_that_cannot_be_used_is_an_error(url: str) -> None:
+    with pytest.raises(StoreError):
+        Store(url)
+
+
+def test_log_text_cannot_forge_lines() -> None:
+    assert sanitised('a\nb\x1b[31m"é') == 'a?b?[31m"?'
+    assert len(sanitised("x" * 1000)) == 200
+
+
+def test_the_nt_hash_is_the_known_one() -> None:
+    """[MS-NLMP] 4.2.2.1.2: NTOWFv1 of "Password"."""
+    assert nt_hash("Password") == "a4f49c406510bdcab6824ee7c30fd852"
+
+
+def test_logins_come_and_go_and_do_not_outlive_the_process(tmp_path: Path) -> None:
+    sam = tmp_path / "sam"
+    sam.write_text("old:::0:::\n")
+    logins = Logins(sam)
+    one, two = logins.add(), logins.add()
+    assert one.secret not in repr(one)
+    assert sam.read_text().splitlines()[1:] == [f"{login.user}:::{nt_hash(login.secret)}:::" for login in (one, two)]
+    logins.remove(one.user)
+    logins.remove("nobody")
+    assert sam.read_text().splitlines()[1:] == [f"{two.user}:::{nt_hash(two.secret)}:::"]
+    assert sam.stat().st_mode & 0o777 == 0o600
