@@ -14,7 +14,7 @@ from sdbox.image import basetree, python_site, roottree
 from sdbox.image.cache import cached
 from sdbox.image.checks import check_host, check_request
 from sdbox.image.fingerprint import Part
-from sdbox.image.initrd import ensure_init_program
+from sdbox.image.initrd import ensure_programs
 from sdbox.image.output import finished_image, publish
 from sdbox.image.package import make_image
 from sdbox.image.progress import Progress
@@ -47,11 +47,11 @@ def ensure_root(source: Source, request: BuildRequest, progress: Progress) -> Pa
     with progress.step("Debian packages"):
         base = basetree.ensure_base_tree(source, request.profile)
     with progress.step("trimmed tree, kernel, initrd"):
-        trimmed = roottree.ensure_trimmed_tree(source, base, ensure_init_program(source))
+        programs = ensure_programs(source)
+        trimmed = roottree.ensure_trimmed_tree(source, base, programs / "init")
     with progress.step("Python packages"):
-        ingredients = roottree.Ingredients(
-            trimmed, python_site.ensure_locked_wheels(source), python_site.ensure_own_wheel(source)
-        )
+        wheels, own = python_site.ensure_locked_wheels(source), python_site.ensure_own_wheel(source)
+    ingredients = roottree.Ingredients(trimmed, wheels, own, programs / "empty-init")
     with progress.step("root file system"):
         parts = [*roottree.inputs(source, request, ingredients), *_code(source)]
         return cached("root", parts, lambda folder: _make_root(source, request, ingredients, folder))

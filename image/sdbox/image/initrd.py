@@ -11,6 +11,7 @@ from pathlib import Path
 from sdbox.host.tools import tools_tree
 from sdbox.image.cache import cached
 from sdbox.image.command import run_tool
+from sdbox.image.fingerprint import Part
 from sdbox.image.kernel_modules import aliases_of, module_name, parse_modules_dep, unpacked
 from sdbox.image.source import Source
 
@@ -42,18 +43,23 @@ def _record(number: int, entry: Entry) -> bytes:
     return head + b"\0" * (-len(head) % 4) + entry.data + b"\0" * (-len(entry.data) % 4)
 
 
-def ensure_init_program(source: Source) -> Path:
-    """Return the compiled /init, a static program."""
-    folder = source.image / "initrd"
-    return cached("init", (folder, tools_tree().name, *COMPILE, *HARDENING), lambda out: _compile(folder, out)) / "init"
+def ensure_programs(source: Source) -> Path:
+    """Return a folder with our static programs: `init` for the initrd, `empty-init` to measure against."""
+    folders = {"init": source.image / "initrd", "empty-init": source.image / "empty-init"}
+    parts: list[Part] = [*folders.values(), tools_tree().name, *COMPILE, *HARDENING]
+    return cached("programs", parts, lambda out: _compile_all(folders, out))
 
 
-def _compile(folder: Path, out: Path) -> None:
-    sources = sorted(folder.glob("*.[ch]"))
-    for file in sources:  # compiled in place, so that no path of this machine reaches the program
-        shutil.copy(file, out)
-    names = [file.name for file in sources if file.suffix == ".c"]
-    run_tool("initrd program", ["gcc", *COMPILE[1:], *HARDENING, "-o", "init", *names], binds=[out], cwd=out)
+def _compile_all(folders: dict[str, Path], out: Path) -> None:
+    for name, folder in folders.items():
+        _compile(name, folder, out)
+
+
+def _compile(name: str, folder: Path, out: Path) -> None:
+    work = out / f"{name}.d"
+    shutil.copytree(folder, work)  # compiled in place, so that no path of this machine reaches the program
+    names = [file.name for file in sorted(work.glob("*.c"))]
+    run_tool(f"program {name}", [*COMPILE, *HARDENING, "-o", f"../{name}", *names], binds=[out], cwd=work)
 
 
 def module_list(words: Iterable[str], dep: str, alias: str) -> tuple[list[str], str]:

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from sdbox.boot.reference import SecureBootKeys, compute_reference, write_reference
+from sdbox.image.authenticode import sign_file
 from sdbox.image.basetree import ensure_base_tree, read_packages
 from sdbox.image.cmdline import kernel_command_line
 from sdbox.image.command import EPOCH
@@ -19,7 +20,7 @@ from sdbox.image.output import FILES
 from sdbox.image.ovmf import OWNER, EnrolledKeys, write_firmware
 from sdbox.image.request import BadRequestError, BuildRequest, SigningKey, signing_name
 from sdbox.image.source import Source
-from sdbox.image.uki import UkiParts, make_unsigned_uki, sign_uki
+from sdbox.image.uki import UkiParts, make_unsigned_uki
 from sdbox.image.verity import read_root
 
 
@@ -46,7 +47,7 @@ def make_image(source: Source, request: BuildRequest, root: Path, folder: Path) 
 def _make_uki(request: BuildRequest, files: dict[str, Path]) -> None:
     text = files["cmdline"].read_text(encoding="ascii")
     make_unsigned_uki(UkiParts(files["kernel"], files["initrd"], files["os_release"], text), files["unsigned_uki"])
-    sign_uki(files["unsigned_uki"], SigningKey.named(request.keys, signing_name(request.profile)), files["uki"])
+    sign_file(files["unsigned_uki"], SigningKey.named(request.keys, signing_name(request.profile)), files["uki"])
 
 
 def enrolled_keys(request: BuildRequest) -> EnrolledKeys:

@@ -39,6 +39,7 @@ class Ingredients:
     trimmed: Path
     wheels: Path
     own: Path
+    empty_init: Path
 
 
 def ensure_trimmed_tree(source: Source, base: Path, program: Path) -> Path:
@@ -75,6 +76,7 @@ def assemble(source: Source, request: BuildRequest, ingredients: Ingredients, tr
     for origin, target in component_files(source.agent):
         _put(tree, target, origin.read_bytes())
     _put_site(request, tree)
+    _put(tree, "usr/lib/sdbox/empty-init", ingredients.empty_init.read_bytes(), mode=0o755)
     install_python(ingredients.wheels / "site", ingredients.own / "site", tree)
     _finish(tree)
     if request.profile is Profile.PRODUCTION:
@@ -96,11 +98,11 @@ def component_files(component: Path) -> Iterator[tuple[Path, str]]:
                 yield path, f"{place}/{path.relative_to(component / folder)}"
 
 
-def _put(tree: Path, name: str, data: bytes) -> None:
+def _put(tree: Path, name: str, data: bytes, *, mode: int = 0o644) -> None:
     path = tree / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
-    path.chmod(0o644)
+    path.chmod(mode)
 
 
 def _put_site(request: BuildRequest, tree: Path) -> None:
@@ -184,7 +186,8 @@ def _link(path: Path, target: str) -> None:
 
 def inputs(source: Source, request: BuildRequest, ingredients: Ingredients) -> Iterable[Part]:
     """Return all that decides what `assemble` makes."""
-    yield from (ingredients.trimmed.name, ingredients.wheels.name, ingredients.own.name, request.profile.value)
+    yield from (ingredients.trimmed.name, ingredients.wheels.name, ingredients.own.name, ingredients.empty_init)
+    yield request.profile.value
     yield from (site_toml(request.site), firewall_rules(request.site), centre_ca(request.site), os_release(request))
     yield from (source.root / PROGRAMS, *_overlays(source, request.profile))
     for origin, target in component_files(source.agent):

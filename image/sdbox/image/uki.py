@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdbox.image.command import run_tool
-from sdbox.image.request import SigningKey
-
-SIGN = "/usr/lib/systemd/systemd-sbsign"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +26,6 @@ def make_unsigned_uki(parts: UkiParts, output: Path) -> None:
     command += [f"--os-release=@{parts.os_release}", "--no-sign-kernel", f"--output={output}"]
     binds = sorted({folder, *(path.parent for path in (parts.kernel, parts.initrd, parts.os_release))})
     run_tool("unified kernel image", command, binds=binds)
-
-
-def sign_uki(unsigned: Path, key: SigningKey, output: Path) -> None:
-    """Write `unsigned` with an Authenticode signature by `key`; the key is read where it lies, never copied."""
-    command = [
-        SIGN,
-        "sign",
-        str(unsigned),
-        f"--private-key={key.key}",
-        f"--certificate={key.certificate}",
-        f"--output={output}",
-    ]
-    binds = sorted({unsigned.parent, output.parent, key.key.parent, key.certificate.parent})
-    run_tool("signature of the UKI", command, binds=binds)
 
 
 def compress_initrd(archive: Path, output: Path) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 from pathlib import Path
 from uuid import UUID
 
+from sdbox.image.authenticode import sign_file
 from sdbox.image.cmdline import kernel_command_line
 from sdbox.image.command import run
 from sdbox.image.disk import put_loader
 from sdbox.image.gpt import Partition, read_partitions
 from sdbox.image.request import BuiltImage, ImageError, SigningKey
-from sdbox.image.uki import UkiParts, make_unsigned_uki, sign_uki
+from sdbox.image.uki import UkiParts, make_unsigned_uki
 
 ESP_TYPE = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 ROOT_TYPE = UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
@@ -23,7 +24,7 @@ EMPTY_INIT = "/usr/lib/sdbox/empty-init"
 def signed_with(image: BuiltImage, key: SigningKey, disk: Path) -> Path:
     """Write a copy of the disk whose UKI is signed with `key` instead; the firmware's variables stay as they are."""
     uki = disk.with_suffix(".efi")
-    sign_uki(image.unsigned_uki, key, uki)
+    sign_file(image.unsigned_uki, key, uki)
     return _with_loader(image, uki, disk)
 
 
@@ -37,7 +38,7 @@ def with_empty_init(image: BuiltImage, key: SigningKey, disk: Path) -> Path:
     raw, uki = disk.with_suffix(".unsigned.efi"), disk.with_suffix(".efi")
     text = empty_init_command_line(image)
     make_unsigned_uki(UkiParts(image.kernel, image.initrd, image.os_release, text), raw)
-    sign_uki(raw, key, uki)
+    sign_file(raw, key, uki)
     return _with_loader(image, uki, disk)
 
 
