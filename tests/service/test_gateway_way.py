@@ -47,6 +47,10 @@ def test_the_way_from_hello_to_grant_switch_and_close(bench: Bench) -> None:
             digest = MD4.new(grant.desktop.secret.encode("utf-16-le")).hexdigest()  # noqa: S303 - what NLA uses
             assert bench.logins("atlas") == [f"{grant.desktop.user}:::{digest}:::"]
             await channel.heartbeat(grant.session)
+            kept = bench.gateway.log.read_bytes() + bench.site.folder.joinpath("gateway.sqlite").read_bytes()
+            assert grant.session.encode() in kept
+            assert grant.desktop.secret.encode() not in kept
+            assert grant.tunnel.preshared.hex().encode() not in kept
             second_key = os.urandom(32)
             second = await channel.open("boreal", second_key, boreal)
             assert set(bench.tunnels["boreal"]) == {second_key.hex()}

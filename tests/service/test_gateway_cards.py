@@ -1,0 +1,176 @@
+"""What wrong cards get: a reason code, no tunnel, and a channel on which the next card may follow."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sdbox.agent.channel.authenticator import channel_keys, make_authenticator
+from sdbox.agent.channel.channel import Channel
+from sdbox.protocol import messages as m
+from sdbox.protocol.authenticator_request import certificate_request
+from sdbox.protocol.contexts import open_context
+from sdbox.protocol.reasons import Reason, Refusal
+from tests.service.gateway_bench import Bench, SoftSigner, card, container, running_bench
+from tests.unit.channel_certificates import Authority
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with running_bench(tmp_path_factory.mktemp("gateway")) as running:
+        yield running
+
+
+def offer_reason(bench: Bench, *signers: SoftSigner) -> list[str | None]:
+    async def way() -> list[str | None]:
+        async with bench.attested() as channel:
+            offers = await channel.prove_card(card(*signers), signers[0])
+            for signer, offer in zip(signers, offers, strict=False):
+                if offer.reason is not None:
+                    with pytest.raises(Refusal) as caught:
+                        await channel.open(offer.project, os.urandom(32), signer)
+                    assert caught.value.reason == offer.reason
+            assert bench.peers() == 0
+            return [offer.reason for offer in offers]
+
+    return asyncio.run(way())
+
+
+def test_an_expired_certificate(bench: Bench) -> None:
+    assert offer_reason(bench, container(bench.site.cards, "atlas", days=-3)) == ["certificate-expired"]
+
+
+def test_a_certificate_of_the_future(bench: Bench) -> None:
+    assert offer_reason(bench, container(bench.site.cards, "atlas", days=3)) == ["certificate-not-yet-valid"]
+
+
+def test_a_foreign_issuer_even_with_our_name(bench: Bench) -> None:
+    assert offer_reason(bench, container(Authority("card CA"), "atlas")) == ["certificate-issuer"]
+    assert offer_reason(bench, container(Authority("other CA"), "atlas")) == ["certificate-issuer"]
+
+
+def test_a_certificate_that_may_not_sign(bench: Bench) -> None:
+    assert offer_reason(bench, container(bench.site.cards, "atlas", signs=False)) == ["certificate-usage"]
+
+
+def test_a_project_twice_on_the_card(bench: Bench) -> None:
+    twins = [container(bench.site.cards, "atlas") for _ in range(2)]
+    assert offer_reason(bench, *twins) == ["container-duplicate"]
+
+
+def test_a_project_without_a_bubble(bench: Bench) -> None:
+    assert offer_reason(bench, bench.container("cassini")) == ["project-no-bubble"]
+
+
+def test_a_card_without_a_project(bench: Bench) -> None:
+    async def way() -> None:
+        signer = container(bench.site.cards)
+        async with bench.attested() as channel:
+            with pytest.raises(Refusal) as caught:
+                await channel.prove_card(card(signer), signer)
+            assert caught.value.reason is Reason.CARD_EMPTY
+            good = bench.container("atlas")
+            assert await channel.prove_card(card(good), good)  # another card may follow on the same channel
+
+    asyncio.run(way())
+
+
+def opening(bench: Bench, shown: SoftSigner, project: str, signer: SoftSigner) -> Reason:
+    async def way() -> Reason:
+        async with bench.attested() as channel:
+            await channel.prove_card(card(shown), shown)
+            with pytest.raises(Refusal) as caught:
+                await channel.open(project, os.urandom(32), signer)
+            assert bench.peers() == 0
+            return caught.value.reason
+
+    return asyncio.run(way())
+
+
+def test_a_card_without_the_container_for_the_bubble(bench: Bench) -> None:
+    atlas = bench.container("atlas")
+    assert opening(bench, atlas, "boreal", atlas) is Reason.PROJECT_NOT_ON_CARD
+
+
+def test_a_container_of_another_card(bench: Bench) -> None:
+    assert opening(bench, bench.container("atlas"), "atlas", bench.container("atlas")) is Reason.PROJECT_NOT_ON_CARD
+
+
+def test_a_certificate_shown_with_another_key(bench: Bench) -> None:
+    atlas = bench.container("atlas")
+    thief = SoftSigner(ec.generate_private_key(ec.SECP256R1()), atlas.chain)
+    assert opening(bench, atlas, "atlas", thief) is Reason.CARD_PROOF
+
+
+def test_a_signer_that_is_not_among_the_certificates(bench: Bench) -> None:
+    async def way() -> None:
+        async with bench.attested() as channel:
+            with pytest.raises(Refusal) as caught:
+                await channel.prove_card(card(bench.container("atlas")), bench.container("boreal"))
+            assert caught.value.reason is Reason.CARD_PROOF
+
+    asyncio.run(way())
+
+
+async def proof(channel: Channel, nonce: bytes, key: bytes, signer: SoftSigner) -> bytes:
+    request = certificate_request(open_context(nonce, "atlas", key))
+    return await make_authenticator(channel_keys(channel._stream), request, signer.chain, signer.sign)
+
+
+@pytest.mark.parametrize("how", ["replayed", "nonce", "key", "project"])
+def test_an_authenticator_made_for_something_else(bench: Bench, how: str) -> None:
+    async def way() -> None:
+        atlas, boreal = bench.container("atlas"), bench.container("boreal")
+        async with bench.attested() as channel:
+            await channel.prove_card(card(atlas, boreal), atlas)
+            key = os.urandom(32)
+            nonce = os.urandom(32) if how == "nonce" else channel._link.nonce()
+            message = m.Open("atlas", key, await proof(channel, nonce, key, atlas))
+            if how == "replayed":
+                grant = await channel._link.ask(message, m.GrantMessage)
+                await channel.close_session(grant.session, "user")
+            if how == "key":
+                message = m.Open("atlas", os.urandom(32), message.authenticator)
+            if how == "project":
+                message = m.Open("boreal", key, message.authenticator)
+            with pytest.raises(Refusal) as caught:
+                await channel._link.ask(message, m.GrantMessage)
+            assert caught.value.reason is Reason.CARD_PROOF
+            assert bench.peers() == 0
+
+    asyncio.run(way())
+
+
+def test_an_authenticator_of_another_channel(bench: Bench) -> None:
+    async def way() -> None:
+        atlas, key = bench.container("atlas"), os.urandom(32)
+        async with bench.attested() as one, bench.attested() as other:
+            await one.prove_card(card(atlas), atlas)
+            message = m.Open("atlas", key, await proof(other, one._link.nonce(), key, atlas))
+            with pytest.raises(Refusal) as caught:
+                await one._link.ask(message, m.GrantMessage)
+            assert caught.value.reason is Reason.CARD_PROOF
+
+    asyncio.run(way())
+
+
+def test_a_tunnel_key_of_another_session(bench: Bench) -> None:
+    """It would take over the other box's peer."""
+
+    async def way() -> None:
+        atlas, key = bench.container("atlas"), os.urandom(32)
+        async with bench.attested() as one, bench.attested() as other:
+            for channel in (one, other):
+                await channel.prove_card(card(atlas), atlas)
+            await one.open("atlas", key, atlas)
+            before = dict(bench.tunnels["atlas"][key.hex()])
+            with pytest.raises(Refusal) as caught:
+                await other.open("atlas", key, atlas)
+            assert caught.value.reason is Reason.TUNNEL_FAILED
+            assert bench.tunnels["atlas"][key.hex()] == before
+
+    asyncio.run(way())
