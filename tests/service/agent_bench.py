@@ -61,6 +61,9 @@ class NoTunnel:
         while self.open:
             self.open.pop().key.wipe()
 
+    async def tidy(self) -> None:
+        """Nothing: there are no packet filters here."""
+
 
 @contextmanager
 def token(bench: Bench, folder: Path, *projects: str) -> Iterator[None]:

@@ -45,6 +45,8 @@ class TunnelEnd(Protocol):
 
     async def down(self) -> None: ...
 
+    async def tidy(self) -> None: ...
+
 
 class Door:
     """The way into a bubble. Holds what is open, so that `kill_picture` and `shut` work at any moment of the way in."""
@@ -116,6 +118,10 @@ class Door:
             await self.picture_gone()
         finally:
             await self._tunnel.down()
+
+    async def tidy(self) -> None:
+        """What is left to do behind a shut door."""
+        await self._tunnel.tidy()
 
     async def close_at_centre(self, channel: Channel | None, cause: str) -> None:
         """Tell the gateway; without a channel it finds out by the missing heartbeats."""

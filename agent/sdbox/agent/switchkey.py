@@ -26,7 +26,8 @@ EV_SYN: Final = 0x00
 EV_KEY: Final = 0x01
 EVENT: Final = struct.Struct("llHHi")  # struct input_event: seconds, microseconds, type, code, value
 PRESSED: Final = 1
-TYPES_BYTES: Final = 4  # EV_CNT is 0x20
+# The kernel takes whole longs only (bits_from_user in drivers/input/evdev.c).
+TYPES_BYTES: Final = 8  # EV_CNT is 0x20
 KEYS_BYTES: Final = 96  # KEY_CNT is 0x300
 
 

@@ -7,9 +7,10 @@ it is the only link: a program in there reaches the bubble through the tunnel or
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -26,7 +27,7 @@ from sdbox.protocol.values import TunnelGrant
 INTERFACE: Final = "sdbox0"
 HANDSHAKE_SECONDS: Final = 4.0  # per endpoint; WireGuard itself tries again only after 5 s
 POLL_SECONDS: Final = 0.01
-KEEPALIVE_SECONDS: Final = 1  # its first packet starts the handshake as soon as the link is up
+KEEPALIVE_SECONDS: Final = 1  # its first packet starts the handshake
 
 _T = TypeVar("_T")
 
@@ -49,11 +50,13 @@ class Tunnel:
         self._main = ThreadPoolExecutor(max_workers=1, thread_name_prefix="netlink")
         self._turn = asyncio.Lock()
         self._way: Way | None = None
+        self._complete = False
         self._opened = False  # touched in the `_main` thread only
+        self._ruled = True  # touched in the bubble's thread only
 
     async def prepare(self) -> None:
         """Shut the namespace, and remove what an agent that died half-way may have left in the main one."""
-        await self._bubble.run(lambda: apply_rules(closed_rules()))
+        await self._bubble.run(self._shut_bubble)
         await self._outside(_delete_link)
 
     async def up(self, way: Way) -> None:
@@ -63,27 +66,33 @@ class Tunnel:
                 raise Refusal(Reason.INTERNAL, "two tunnels at once")
             self._way = way
             try:
+                await self._tidy()
                 await self._up(way)
             except BaseException:
-                await asyncio.shield(self._down())
+                await asyncio.shield(self._fall())
                 raise
 
     async def down(self) -> None:
         """Remove the tunnel and overwrite its key; Refusal(INTERNAL) if the link is still there. Idempotent."""
-        async with self._turn:
-            await self._down()
+        await asyncio.shield(self._in_turn(self._down))
+
+    async def tidy(self) -> None:
+        """Shut the packet filters behind a tunnel that is down: not urgent, without a link nothing passes them."""
+        await asyncio.shield(self._in_turn(self._tidy))
 
     async def close(self) -> None:
         await self.down()
+        await self.tidy()
         self._main.shutdown(wait=False)
 
     async def _up(self, way: Way) -> None:
         await self._outside(lambda: self._open(way.grant.endpoints))
         await self._outside(lambda: _create_link(way, self._bubble.fd))
-        await self._bubble.run(lambda: _configure_inside(way))
+        await self._bubble.run(lambda: self._configure(way))
         for endpoint in way.grant.endpoints:
-            await self._bubble.run(lambda endpoint=endpoint: _set_endpoint(way, endpoint))  # type: ignore[misc]
+            await self._bubble.run(lambda endpoint=endpoint: _set_peer(way, endpoint))  # type: ignore[misc]
             if await self._handshaken():
+                self._complete = True
                 return
         raise Refusal(Reason.TUNNEL_FAILED, f"no handshake in {HANDSHAKE_SECONDS:g} s with any endpoint")
 
@@ -95,32 +104,53 @@ class Tunnel:
             await asyncio.sleep(POLL_SECONDS)
         return False
 
-    async def _down(self) -> None:
-        """Every step is tried; the first error is raised at the end.
+    async def _in_turn(self, action: Callable[[], Awaitable[None]]) -> None:
+        async with self._turn:
+            await action()
 
-        The main namespace comes first: there, a cancelled `up` may still be at work in its thread, and these steps
-        queue up behind it. What it then moved into the bubble is found there.
+    async def _fall(self) -> None:
+        try:
+            await self._down()
+        finally:
+            await self._tidy()
+
+    async def _down(self) -> None:
+        """Every step is tried, keys first; the first error is raised at the end.
+
+        After an `up` that was cut short the main namespace comes first: a thread may still be at work there, and the
+        step queues up behind it. What that work then moved into the bubble is found there.
         """
         way, self._way = self._way, None
-        steps: list[Callable[[], Any]] = [lambda: self._outside(_delete_link), lambda: self._bubble.run(_delete_link)]
+        complete, self._complete = self._complete, False
         if way is not None:
-            steps.append(lambda: self._bubble.run(lambda: apply_rules(closed_rules())))
-        steps.append(lambda: self._outside(self._shut))
+            way.key.wipe()
+        places = [self._bubble.run, self._outside] if complete else [self._outside, self._bubble.run]
         errors: list[Refusal] = []
-        for step in steps:
-            try:
-                await step()
-            except Refusal as refusal:
-                errors.append(refusal)
-            finally:
-                if way is not None:
-                    way.key.wipe()
+        for place in places:
+            errors += await _try(place(_delete_link))
         if errors:
             raise Refusal(Reason.INTERNAL, f"tunnel not fully removed: {errors[0].detail}")
+
+    async def _tidy(self) -> None:
+        await self._bubble.run(self._shut_bubble)
+        await self._outside(self._shut)
 
     def _open(self, endpoints: tuple[str, ...]) -> None:
         apply_rules(allow_endpoints(endpoints))
         self._opened = True
+
+    def _configure(self, way: Way) -> None:
+        try:
+            configure_link(INTERFACE, way.grant.address, way.grant.allowed)
+        except (NetlinkError, OSError) as error:
+            raise _refusal("configure", error) from error
+        self._ruled = True
+        apply_rules(bubble_rules(INTERFACE, way.host, way.port))
+
+    def _shut_bubble(self) -> None:
+        if self._ruled:
+            apply_rules(closed_rules())
+            self._ruled = False
 
     def _shut(self) -> None:
         if self._opened:
@@ -131,21 +161,32 @@ class Tunnel:
         return await asyncio.get_running_loop().run_in_executor(self._main, work)
 
 
+async def _try(step: Awaitable[None]) -> list[Refusal]:
+    try:
+        await step
+    except Refusal as refusal:
+        return [refusal]
+    return []
+
+
 def _create_link(way: Way, namespace: int) -> None:
-    """Create the interface with its keys in this namespace and move it into `namespace`; blocking."""
+    """Create the interface with its key in this namespace and move it into `namespace`; blocking."""
     try:
         with IPRoute() as route:
             route.link("add", ifname=INTERFACE, kind="wireguard")
             with WireGuard() as wireguard:
-                wireguard.set(INTERFACE, private_key=_text(way.key.private()), peer=peer_settings(way))
+                wireguard.set(INTERFACE, private_key=_text(way.key.private()))
             move_link(route, INTERFACE, namespace)
     except (NetlinkError, OSError) as error:
         raise _refusal("create", error) from error
 
 
-def peer_settings(way: Way) -> dict[str, object]:
-    """Return the gateway's peer as pyroute2 wants it, without an endpoint yet."""
+def peer_settings(way: Way, endpoint: str) -> dict[str, object]:
+    """Return the gateway's peer at `endpoint` as pyroute2 wants it."""
+    host, port = parse_endpoint(endpoint)
     return {
+        "endpoint_addr": host,
+        "endpoint_port": port,
         "public_key": _text(way.grant.peer_public),
         "preshared_key": _text(way.grant.preshared),
         "persistent_keepalive": KEEPALIVE_SECONDS,
@@ -160,14 +201,6 @@ def move_link(route: Any, name: str, namespace: int) -> None:  # noqa: ANN401 - 
     route.link("set", index=index, net_ns_fd=namespace)
 
 
-def _configure_inside(way: Way) -> None:
-    try:
-        configure_link(INTERFACE, way.grant.address, way.grant.allowed)
-    except (NetlinkError, OSError) as error:
-        raise _refusal("configure", error) from error
-    apply_rules(bubble_rules(INTERFACE, way.host, way.port))
-
-
 def configure_link(name: str, address: str, networks: tuple[str, ...]) -> None:
     """Give link `name` of this thread's namespace its address, bring it up and route `networks` to it; blocking."""
     host, _, prefix = address.partition("/")
@@ -179,14 +212,20 @@ def configure_link(name: str, address: str, networks: tuple[str, ...]) -> None:
             route.route("add", dst=network, oif=index)
 
 
-def _set_endpoint(way: Way, endpoint: str) -> None:
-    host, port = parse_endpoint(endpoint)
-    peer = peer_settings(way) | {"endpoint_addr": host, "endpoint_port": port}
+def _set_peer(way: Way, endpoint: str) -> None:
+    """Make the gateway at `endpoint` the one peer of the link, which is up; blocking.
+
+    A fresh peer with a keepalive begins its handshake at once, but only on a link that is up. One that has tried
+    before, or had no endpoint when the link came up, would wait out WireGuard's REKEY_TIMEOUT of 5 s: so it is always
+    made anew.
+    """
+    peer = peer_settings(way, endpoint)
     try:
         with WireGuard() as wireguard:
+            wireguard.set(INTERFACE, peer={"public_key": peer["public_key"], "remove": True})
             wireguard.set(INTERFACE, peer=peer)
     except (NetlinkError, OSError) as error:
-        raise _refusal("set the endpoint", error) from error
+        raise _refusal("set the peer of", error) from error
 
 
 def _last_handshake() -> int:
@@ -213,11 +252,17 @@ def _delete_link() -> None:
 
 def delete_link(name: str) -> None:
     """Delete link `name` of this thread's namespace if it is there; Refusal(INTERNAL) if it then still is; blocking."""
-    with IPRoute() as route:
-        for index in route.link_lookup(ifname=name):
+    index = link_index(name)
+    if index is not None:
+        with IPRoute() as route:
             route.link("del", index=index)
-        if route.link_lookup(ifname=name):
+        if link_index(name) is not None:
             raise Refusal(Reason.INTERNAL, "the tunnel's link is still there")
+
+
+def link_index(name: str) -> int | None:
+    """Return the index of link `name` in this thread's namespace, None if there is none."""
+    return {link: index for index, link in socket.if_nameindex()}.get(name)
 
 
 def _refusal(what: str, error: Exception) -> Refusal:

@@ -34,9 +34,10 @@ async def wipe(cause: str, noticed: float, door: Door, seat: CardSeat | None) ->
     journal.phase("closed")
     await _try(door.shut, errors)
     keys_wiped = _since(noticed)
+    journal.phase("wiped")
+    await _try(door.tidy, errors)
     if seat is not None:
         await _try(seat.close, errors)
-    journal.phase("wiped")
     journal.note(f"wipe cause={cause} picture-gone-ms={picture_gone:.1f} keys-wiped-ms={keys_wiped:.1f}")
     if errors:
         raise errors[0]
