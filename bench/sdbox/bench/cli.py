@@ -7,6 +7,7 @@ A part whose dependency is absent takes only its own commands away. Exit codes a
 from __future__ import annotations
 
 import importlib
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -81,6 +82,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; what went wrong is one line on stderr."""
+    # Asked to end (SIGTERM), a lab must still take down its namespaces and processes: as an exception, `with` does it.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
         cli(prog_name="sdbox")
     except Refusal as refusal:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import click
 from rich.console import Console
@@ -38,7 +40,7 @@ console = Console(stderr=True)
 @click.option("--variant", default="sc-hsm-bio", show_default=True, help="Card variant (see `sdbox card variants`).")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=Path("out"), show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the timeline as JSON on stdout.")
-def run(*, window: bool, script: click.utils.LazyFile | None, variant: str, output: Path, as_json: bool) -> None:
+def run(*, window: bool, script: TextIO | None, variant: str, output: Path, as_json: bool) -> None:
     """Boot the box, insert a card, open both desktops, pull the card.
 
     Builds what is missing first. Ends with the timeline (table, OUTPUT/timeline.svg) and screenshots in OUTPUT.
@@ -88,6 +90,7 @@ def stand_up(variant: str, timeline: Timeline, output: Path, *, window: bool) ->
             tpm = development_tpm()
         with step("gateway, network and bubbles"):
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sdbox-run-")))
+            stack.callback(keep_logs, work, output / "logs")
             lab = stack.enter_context(Lab(image.reference, keep=output / "logs"))
             lab.gateway.enrol(BOX, tpm)
             spec = machine_spec(image, lab, work, copy_state(tpm, work / "tpm"))
@@ -99,6 +102,13 @@ def stand_up(variant: str, timeline: Timeline, output: Path, *, window: bool) ->
         hands = Hands(machine, card, timeline, output)
         hands.projects = way.PROJECTS
         yield hands, lab
+
+
+def keep_logs(work: Path, target: Path) -> None:
+    """Copy the machine's logs, its serial console among them, to where people look."""
+    target.mkdir(parents=True, exist_ok=True)
+    for log in work.glob("*.log"):
+        shutil.copy(log, target / log.name)
 
 
 @contextmanager
