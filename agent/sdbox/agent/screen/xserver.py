@@ -26,6 +26,7 @@ class XKeepAlive:
         self._user = user
         self._publish = publish
         self._channel: socket.socket | None = None
+        self._said = ""  # the last failure told: it is not repeated at each retry
         self._waiting = b""
         self._setup = -1  # bytes of the setup answer still to come; -1 before its header
 
@@ -84,7 +85,9 @@ class XKeepAlive:
             self._channel.sendall(data)
 
     def _fail(self, why: str) -> None:
-        print(f"sdbox-screen: X keep-alive: {why}", file=sys.stderr)
+        if why != self._said:
+            print(f"sdbox-screen: X keep-alive: {why}", file=sys.stderr)
+            self._said = why
         self._publish.unlink(missing_ok=True)
         if self._channel:
             self._channel.close()
