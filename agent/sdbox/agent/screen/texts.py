@@ -122,6 +122,10 @@ WAIT = Text(
     "L'appareil réessaie seul.\nSi cela dure, donnez ce code à votre correspondant.",
     "The device keeps trying.\nIf this lasts, give this code to your correspondent.",
 )
+CHECK_NETWORK = Text(
+    "Vérifiez le câble réseau.\nSi cela dure, donnez ce code à votre correspondant.",
+    "Check the network cable.\nIf this lasts, give this code to your correspondent.",
+)
 REPORT = Text("Donnez ce code à votre correspondant.", "Give this code to your correspondent.")
 REMOVE_AND_REPORT = Text(
     "Retirez la carte.\nDonnez ce code à votre correspondant.",
@@ -145,7 +149,7 @@ TRY_AGAIN = Text(
 )
 
 ADVICE: dict[Reason, Text] = {
-    Reason.GATEWAY_UNREACHABLE: WAIT,
+    Reason.GATEWAY_UNREACHABLE: CHECK_NETWORK,
     Reason.GATEWAY_UNTRUSTED: REPORT,
     Reason.BOX_UNKNOWN: REPORT,
     Reason.BOX_ACTIVATION: REPORT,
