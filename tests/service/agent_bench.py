@@ -22,7 +22,8 @@ from sdbox.agent.config import GatewaySite
 from sdbox.agent.control import Agent, Parts
 from sdbox.agent.dbus import AgentInterface, Identity, Inputs
 from sdbox.agent.desktop import DesktopSession, Place
-from sdbox.agent.events import Started
+from sdbox.agent.events import Pick, Started
+from sdbox.agent.keys import TunnelKey
 from sdbox.agent.machine import State
 from sdbox.agent.namespace import Namespace
 from sdbox.agent.session import Door, TunnelEnd
@@ -33,7 +34,7 @@ from sdbox.smartcard.values import CardInserted, CardRemoved
 from sdbox.smartcard.virtual.personalise import FilledContainer
 from tests.service.gateway_bench import Bench
 from tests.service.gateway_site import NAME
-from tests.service.smartcard_bench import make_softhsm_token
+from tests.service.smartcard_bench import PIN, make_softhsm_token
 
 CLIENT = """#!/usr/bin/python3 -S
 import os, sys, time
@@ -101,6 +102,20 @@ class AgentBench:
             raise AssertionError(f"waited for {states}, is {self.agent.state}: {self.view}") from None
         return self.agent.state
 
+    async def verified(self) -> None:
+        """Go from the start to the picker."""
+        await self.until(State.INSERT_CARD)
+        self.insert()
+        await self.until(State.PIN)
+        self.agent.submit_pin(bytearray(PIN.encode()))
+        await self.until(State.PICK)
+
+    async def in_session(self, project: str) -> None:
+        """Pick a project and wait for its desktop."""
+        self.agent.post(Pick(project))
+        await self.until(State.SESSION)
+        assert self.view.current == project
+
     def insert(self) -> None:
         self.agent.post(CardInserted(TOKEN_READER, b""))
 
@@ -116,6 +131,20 @@ class AgentBench:
         partial = self._clients.with_name("end.part")
         partial.write_text(str(status))
         partial.rename(self._clients.with_name("end"))
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and not yet reaped does not."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and ") Z " not in stat.read_text()
+
+
+def wiped(key: TunnelKey) -> bool:
+    try:
+        key.private()
+    except ValueError:
+        return True
+    return False
 
 
 @asynccontextmanager

@@ -124,6 +124,8 @@ class Agent:
     def _note_link(self, event: m.Attested | m.LinkLost | m.LinkRefused) -> None:
         self._attested = isinstance(event, m.Attested)
         self._link_reason = event.reason if isinstance(event, m.LinkRefused) else None
+        if self.state in {State.READING_CARD, State.PIN} and not self._attested:
+            self._fresh = True  # no VERIFY was begun since the insertion: it still counts as the user's action (S7)
 
     def _acknowledged(self, event: m.Acknowledge) -> m.Event:
         if self.state is State.REFUSED_LINK:
