@@ -118,6 +118,9 @@ def main(site: Path) -> None:
         journal.refused(error.reason if isinstance(error, Refusal) else Reason.INTERNAL)
         click.echo(f"sdbox-agent: {error}", err=True)
         sys.exit(1)
+    except Exception:
+        journal.refused(Reason.INTERNAL)  # whatever it was, the box says a code the operator can look up (S11)
+        raise
 
 
 async def _until_ended(box: Box) -> None:
