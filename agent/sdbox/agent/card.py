@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sdbox.agent import journal
 from sdbox.agent.events import CardRefused, CardStep, FingerAwaited, FingerRefused, PinAwaited, PinRefused, Verified
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity, Container
@@ -52,6 +53,7 @@ class CardSeat:
             variant = variant_named(self._token) if self._token else variant_for(self._atr)
             status = await (await self._start(variant)).status()
         except Refusal as refusal:
+            journal.explain(refusal)
             return CardRefused(refusal.reason)
         self._method = status.method
         return first_step(status)
@@ -63,6 +65,7 @@ class CardSeat:
         except LoginRefused as refused:
             return refused_step(self._method, refused)
         except Refusal as refusal:
+            journal.explain(refusal)
             return CardRefused(refusal.reason)
         return Verified(self.identity)
 

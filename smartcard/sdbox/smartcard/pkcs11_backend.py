@@ -52,6 +52,17 @@ def _translated(doing: str) -> Iterator[None]:
         raise Refusal(Reason.CARD_FAILED, f"{doing}: {type(error).__name__} {error}".rstrip()) from error
 
 
+def slot_description(reader: str) -> str:
+    """Return how OpenSC shows a PC/SC reader as a slot: 64 bytes, a longer name cut to 61 and three dots.
+
+    USB readers' names are often longer. Two that begin alike are told apart no more: `_find_slot` then refuses.
+    """
+    name = reader.encode()
+    if len(name) > DESCRIPTION_BYTES:
+        name = name[: DESCRIPTION_BYTES - 3] + b"..."
+    return name.decode(errors="replace").rstrip()
+
+
 class CardSession:
     """One card from reset to reset. Every method raises Refusal."""
 
@@ -117,7 +128,7 @@ class CardSession:
     def _find_slot(self) -> pkcs11.Slot:
         """Return the slot of our reader, by its name and never by position; of SoftHSM's token, by its label."""
         wanted = self._variant.module.token
-        name = self._reader.encode()[:DESCRIPTION_BYTES].decode(errors="replace").rstrip()
+        name = slot_description(self._reader)
 
         def is_ours(slot: pkcs11.Slot) -> bool:
             return slot.slot_description == name if wanted is None else slot.get_token().label == wanted
