@@ -14,7 +14,7 @@ from sdbox.smartcard.pkcs11_backend import slot_description
         ("R" * 64, "R" * 64),
         (
             "Gemalto Gemplus USB SmartCard Reader 433-Swap [CCID Interface] (1-0000:00:03.0-2) 00 00",
-            "Gemalto Gemplus USB SmartCard Reader 433-Swap [CCID Interface...",  # as pkcs11-tool -L of OpenSC 0.26.1 shows it
+            "Gemalto Gemplus USB SmartCard Reader 433-Swap [CCID Interface...",  # as OpenSC 0.26.1 shows it
         ),
     ],
 )
