@@ -85,18 +85,18 @@ def test_a_key_reaches_the_guest(booted: Machine) -> None:
 def test_a_card_goes_in_and_out_of_the_reader(booted: Machine, tmp_path: Path) -> None:
     pki = ensure_development_pki(tmp_path / "pki")
     card = CardSpec("sc-hsm-bio", ("atlas",), pki.certificate("card-ca"), pki.key("card-ca"))
-    with CardProcess(card, booted.spec.card_address, tmp_path) as process:
+    with CardProcess(card, booted.spec, tmp_path) as process:
         assert process.insert() < process.remove() < process.insert()
         with pytest.raises(Overdue, match="card in"):
             process.wait_event("sensor match", 0.1)
     assert "card out" in [text for text, _ in process.events()][-1:], "a card left in is taken out before the end"
-    with CardProcess(card, booted.spec.card_address, tmp_path) as process:
+    with CardProcess(card, booted.spec, tmp_path) as process:
         process.insert()
 
 
 def test_a_card_that_is_refused_says_why(booted: Machine, tmp_path: Path) -> None:
     card = CardSpec("no-such-card", ("atlas",), tmp_path / "none.crt", tmp_path / "none.key")
-    with pytest.raises(ChildFailed, match="card ended with 2"), CardProcess(card, booted.spec.card_address, tmp_path):
+    with pytest.raises(ChildFailed, match="card ended with 2"), CardProcess(card, booted.spec, tmp_path):
         pass
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdbox.qemu.keyboard import strokes
-from sdbox.qemu.spec import Firmware, MachineSpec, Nic, arguments
+from sdbox.qemu.spec import Firmware, MachineSpec, Nic, Reader, arguments
 from sdbox.qemu.tpm import TpmState
 
 BOX = uuid.UUID("5db0c0de-0000-4000-8000-0000000000ff")
@@ -44,9 +44,9 @@ def test_only_the_machine_s_own_files_are_writable() -> None:
 
 
 def test_there_is_no_device_that_was_not_asked_for() -> None:
-    line = command(MachineSpec(work=Path("/w"), uuid=BOX, card_reader=False))
+    line = command(MachineSpec(work=Path("/w"), uuid=BOX, reader=Reader.NONE))
     assert "-nodefaults" in line
-    assert not any(word in line for word in ("-netdev", "-nic", "ccid", "virtio-blk", "pflash", "-vnc"))
+    assert not any(word in line for word in ("-netdev", "-nic", "ccid", "usb-redir", "virtio-blk", "pflash", "-vnc"))
 
 
 def test_a_saved_machine_waits_for_its_state() -> None:

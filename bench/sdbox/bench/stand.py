@@ -50,5 +50,5 @@ def card_near(machine: Machine, card: Card) -> Iterator[CardProcess]:
     """Yield an emulated card beside the machine's reader, not yet inserted; the process ends with the block."""
     pki = ensure_development_pki()
     spec = CardSpec(card.variant, card.projects, pki.certificate("card-ca"), pki.key("card-ca"), card.options)
-    with CardProcess(spec, machine.spec.card_address, machine.spec.work) as process:
+    with CardProcess(spec, machine.spec, machine.spec.work) as process:
         yield process

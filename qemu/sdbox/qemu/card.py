@@ -18,6 +18,7 @@ from typing import Self
 
 from sdbox.qemu.child import Child
 from sdbox.qemu.deadline import Overdue, wait_for
+from sdbox.qemu.spec import MachineSpec
 
 EMULATOR = ("-m", "sdbox.smartcard.cli", "emulate")
 
@@ -34,12 +35,15 @@ class CardSpec:
 
 
 class CardProcess:
-    """A card near the reader at `address` (a machine's `spec.card_address`); out of it until `insert`."""
+    """A card near the reader of the machine `spec`, out of it until `insert`. A USB reader is unplugged at the end."""
 
-    def __init__(self, card: CardSpec, address: Path, work: Path) -> None:
+    def __init__(self, card: CardSpec, machine: MachineSpec, work: Path) -> None:
+        address = machine.card_address
         wait_for(address.is_socket, f"the card reader at {address.name}", 10)
-        argv = [sys.executable, *EMULATOR, "--variant", card.variant, "--wire", "vscard", "--address", str(address)]
+        argv = [sys.executable, *EMULATOR, "--variant", card.variant, "--wire", machine.reader.value]
         argv += [
+            "--address",
+            str(address),
             "--projects",
             ",".join(card.projects),
             "--issuer",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from uuid import UUID
 
@@ -10,6 +11,14 @@ from sdbox.qemu.accel import TCG, Acceleration
 from sdbox.qemu.tpm import TpmState
 
 DEFAULT_MAC = "52:54:00:5d:b0:01"
+
+
+class Reader(StrEnum):
+    """The machine's card reader, by the wire on which it waits for its card."""
+
+    USB = "usb"  # the whole reader is at the other end, and plugged in while that is connected: any card
+    VSCARD = "vscard"  # QEMU's usb-ccid: T=0 only
+    NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +65,13 @@ class MachineSpec:
     memory: int = 1024  # MiB
     width: int = 1280
     height: int = 800
-    card_reader: bool = True
+    reader: Reader = Reader.USB
     acceleration: Acceleration = TCG
     display: str = "none"  # QEMU's -display, or "vnc=unix:PATH"
 
     @property
     def card_address(self) -> Path:
-        """Unix socket on which the reader waits for its card (vscard wire)."""
+        """Unix socket on which the reader waits for its card, or QEMU for the reader (`reader` is the wire)."""
         return self.work / "card.sock"
 
     @property
@@ -141,9 +150,11 @@ def _tpm(address: Path | None) -> list[str]:
 
 
 def _card(spec: MachineSpec) -> list[str]:
-    if not spec.card_reader:
+    if spec.reader is Reader.NONE:
         return []
     chardev = ["-chardev", f"socket,id=card,path={spec.card_address},server=on,wait=off"]
+    if spec.reader is Reader.USB:
+        return [*chardev, "-device", "usb-redir,chardev=card"]
     return ["-device", "usb-ccid,id=ccid", *chardev, "-device", "ccid-card-passthru,chardev=card"]
 
 

@@ -1,6 +1,6 @@
 """`sdbox card`: the shipped card variants, an emulated card, and what a box would see of a card.
 
-Example: sdbox card emulate --variant sc-hsm-bio --wire vscard --address card.sock --projects atlas,boreal
+Example: sdbox card emulate --variant sc-hsm-bio --wire usb --address card.sock --projects atlas,boreal
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from sdbox.smartcard.variants import VariantError, load_variants
 from sdbox.smartcard.virtual.emulator import DEVELOPMENT_PIN, CardPlan, Emulator, WireKind, make_card, open_wire
 from sdbox.smartcard.virtual.faults import Fault
 from sdbox.smartcard.virtual.personalise import Flaw, Issuer, KeyKind, Project
+from sdbox.smartcard.virtual.usbredir import UsbRedirError
 from sdbox.smartcard.virtual.vscard import VscardError
 
 PIN_LIMIT: Final = 64
@@ -84,7 +85,7 @@ def _report(line: str) -> None:
 @card.command()
 @click.option("--variant", required=True, help="Which kind of card.")
 @click.option("--wire", type=click.Choice([kind.value for kind in WireKind]), required=True)
-@click.option("--address", required=True, help="vpcd: 127.0.0.1:PORT; vscard: the chardev's unix socket.")
+@click.option("--address", required=True, help="vpcd: 127.0.0.1:PORT; else the chardev's unix socket.")
 @click.option("--projects", default="atlas,boreal,cassini", show_default=True, help="Containers, in their order.")
 @click.option("--issuer", type=click.Path(path_type=Path), help="Card CA, PEM. Without it: one that nobody trusts.")
 @click.option("--issuer-key", type=click.Path(path_type=Path), help="Its key, PEM.")
@@ -109,11 +110,11 @@ def emulate(*, variant: str, wire: str, address: str, **options: str) -> None:
         slot = open_wire(WireKind(wire), address)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
-    except (OSError, VscardError) as error:
+    except (OSError, UsbRedirError, VscardError) as error:
         raise click.ClickException(f"no reader at {address}: {error}") from error
     try:
         Emulator(slot, made, sensor, _report).run(sys.stdin)
-    except (OSError, VscardError) as error:
+    except (OSError, UsbRedirError, VscardError) as error:
         raise click.ClickException(f"the reader is gone: {error}") from error
     finally:
         slot.close()

@@ -13,6 +13,7 @@ from sdbox.smartcard.virtual.personalise import Issuer, Project, card_serial, fi
 from sdbox.smartcard.virtual.piv import PivCard
 from sdbox.smartcard.virtual.schsm import ScHsmCard
 from sdbox.smartcard.virtual.sensor import Report, Sensor
+from sdbox.smartcard.virtual.usbredir import UsbWire
 from sdbox.smartcard.virtual.vpcd import VpcdWire
 from sdbox.smartcard.virtual.vscard import VscardWire
 
@@ -29,8 +30,9 @@ class Wire(Protocol):
 
 
 class WireKind(StrEnum):
-    """The two wires."""
+    """The three wires."""
 
+    USB = "usb"
     VPCD = "vpcd"
     VSCARD = "vscard"
 
@@ -52,7 +54,9 @@ class CardPlan:
 
 
 def open_wire(kind: WireKind, address: str) -> Wire:
-    """Open the wire at `address`: vpcd `127.0.0.1:PORT`, vscard the chardev's socket. ValueError for a bad address."""
+    """Open the wire at `address`: vpcd `127.0.0.1:PORT`, else the chardev's socket. ValueError for a bad address."""
+    if kind is WireKind.USB:
+        return UsbWire(address)
     if kind is WireKind.VSCARD:
         return VscardWire(address)
     host, _, port = address.rpartition(":")
