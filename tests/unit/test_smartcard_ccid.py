@@ -57,8 +57,8 @@ class Host:
     def send(self, kind: int, data: bytes = b"", *, special: bytes = b"\x00\x00\x00", slot: int = 0) -> None:
         self.reader.receive(struct.pack("<BIBB", kind, len(data), slot, 7) + special + data)
 
-    def ask(self, kind: int, data: bytes = b"", **fields: bytes) -> tuple[int, int, int, bytes]:
-        self.send(kind, data, **fields)
+    def ask(self, kind: int, data: bytes = b"", *, special: bytes = bytes(3)) -> tuple[int, int, int, bytes]:
+        self.send(kind, data, special=special)
         return self.last()
 
     def last(self) -> tuple[int, int, int, bytes]:
