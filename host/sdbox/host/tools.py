@@ -19,8 +19,8 @@ PACKAGES = (
     "cryptsetup-bin", "dnsmasq-base", "dosfstools", "erofs-utils", "freerdp3-shadow-x11", "freerdp3-x11", "gcc",
     "libc6-dev", "iproute2", "kmod", "cpio", "libtss2-dev", "libpcsclite-dev", "mtools", "openssl", "ovmf",
     "pkg-config", "python3-dev", "python3-pip", "python3-venv", "qemu-system-x86", "qemu-utils", "sbsigntool",
-    "swtpm", "swtpm-tools", "swig", "systemd-boot-efi", "systemd-repart", "systemd-ukify", "tigervnc-viewer", "tpm2-tools",
-    "winpr3-utils", "wireguard-go", "wireguard-tools", "x11-xserver-utils", "xterm", "xvfb", "zstd",
+    "swtpm", "swtpm-tools", "swig", "systemd-boot-efi", "systemd-repart", "systemd-ukify", "tigervnc-viewer",
+    "tpm2-tools", "winpr3-utils", "wireguard-go", "wireguard-tools", "x11-xserver-utils", "xterm", "xvfb", "zstd",
 )  # fmt: skip
 
 
