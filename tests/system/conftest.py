@@ -50,13 +50,24 @@ def pictures() -> Path:
 
 @pytest.fixture(scope="session")
 def saved(image: BuiltImage, lab: Lab, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> SavedMachine:
-    """A box that booted, attested and asks for a card, at rest."""
+    """A box that booted and attested, at rest.
+
+    The gateway is stopped before: a saved connection would go on from another place than the gateway remembers. So the
+    box rests in `refused` (gateway-unreachable), and each restored copy makes a connection and attests anew.
+    """
     work = tmp_path_factory.mktemp("boot")
     machine = Machine(machine_spec(image, lab, work / "m", copy_state(development_tpm(), work / "tpm")))
     with machine, card_near(machine, Card()) as card:
-        Hands(machine, card, Timeline(), pictures / "boot").wait_ready()
-        card.stop()
-        return save(machine, work / "saved")
+        hands = Hands(machine, card, Timeline(), pictures / "boot")
+        hands.wait_ready()
+        lab.gateway.stop()
+        try:
+            hands.see(["refused"], picture="gateway-gone")
+            assert hands.last_code() == "gateway-unreachable"
+            card.stop()
+            return save(machine, work / "saved")
+        finally:
+            lab.gateway.start()
 
 
 @pytest.fixture

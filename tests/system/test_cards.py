@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.system, pytest.mark.root]
 
 def test_piv_card_with_pin_goes_the_whole_way(desk: Desk, lab: Lab) -> None:
     with desk(Card("piv")) as hands:
+        hands.wait_back()
         result = way.go(hands, lab)
     assert result.seen == ("insert-card", "desktop:atlas", "desktop:boreal", "insert-card")
     assert result.peers_left == 0
@@ -23,7 +24,7 @@ def test_piv_card_with_pin_goes_the_whole_way(desk: Desk, lab: Lab) -> None:
 
 def test_wrong_finger_spends_one_try_and_can_be_repeated(desk: Desk, lab: Lab) -> None:
     with desk(Card("sc-hsm-bio")) as hands:
-        hands.wait_ready()
+        hands.wait_back()
         since = hands.card.mark()
         hands.insert(["finger"])
         assert hands.finger("stranger", ["refused"]) == "refused"
@@ -39,7 +40,7 @@ def test_wrong_finger_spends_one_try_and_can_be_repeated(desk: Desk, lab: Lab) -
 
 def test_wrong_pin_spends_one_try(desk: Desk, lab: Lab) -> None:
     with desk(Card("piv")) as hands:
-        hands.wait_ready()
+        hands.wait_back()
         since = hands.card.mark()
         hands.insert(["pin"])
         assert hands.pin("999999", ["refused"]) == "refused"
@@ -55,7 +56,7 @@ def test_wrong_pin_spends_one_try(desk: Desk, lab: Lab) -> None:
 
 def test_expired_certificate_opens_nothing_and_costs_the_others_nothing(desk: Desk, lab: Lab) -> None:
     with desk(Card("sc-hsm-bio", ("atlas", "boreal"), ("--expired", "atlas"))) as hands:
-        hands.wait_ready()
+        hands.wait_back()
         hands.insert(["finger"])
         assert hands.finger() == "pick"
         hands.keep(hands.machine.screenshot(), "expired")
@@ -70,7 +71,7 @@ def test_expired_certificate_opens_nothing_and_costs_the_others_nothing(desk: De
 
 def test_project_without_a_bubble_is_refused(desk: Desk, lab: Lab) -> None:
     with desk(Card("sc-hsm-bio", ("cassini",))) as hands:
-        hands.wait_ready()
+        hands.wait_back()
         hands.insert(["finger"])
         hands.finger("good", ["pick"])
         assert hands.last_code() == "project-no-bubble"

@@ -20,6 +20,7 @@ from .conftest import Desk
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
 RECONNECT_SECONDS = 90.0
+NEW_CODE = r"sdbox-refused (?P<code>(?!gateway-unreachable)[a-z-]+)"  # a restored box rests in gateway-unreachable
 
 
 @contextmanager
@@ -36,11 +37,12 @@ def gateway_with(lab: Lab, settings: GatewaySettings) -> Iterator[None]:
 
 def see_refusal(desk: Desk, lab: Lab, picture: str) -> str:
     """Return the code that a restored box shows when it reconnects; a card that is then inserted changes nothing."""
-    with desk(Card()) as hands:
-        hands.see(["refused"], RECONNECT_SECONDS, picture=picture)
-        code = hands.last_code()
+    with desk(Card("piv")) as hands:
+        code = hands.machine.console.wait(NEW_CODE, RECONNECT_SECONDS)["code"]
+        hands.see(["refused"], picture=picture)
         hands.insert(["refused"])
-        assert "sensor wait" not in [text for text, _ in hands.card.events()]
+        assert hands.last_code() == code
+        assert not [text for text, _ in hands.card.events() if text.startswith(("sensor", "verify"))]
     assert lab.peers() == 0
     return code
 
@@ -74,11 +76,11 @@ def test_a_pcr_that_differs_is_refused(desk: Desk, lab: Lab, image: BuiltImage, 
 def test_a_gateway_that_is_down_is_told_and_heals(desk: Desk, lab: Lab) -> None:
     lab.gateway.stop()
     try:
-        with desk(Card()) as hands:
-            hands.see(["refused"], RECONNECT_SECONDS, picture="gateway-down")
-            assert hands.last_code() == "gateway-unreachable"
+        with desk(Card("piv")) as hands:
+            hands.machine.console.wait("sdbox-refused gateway-unreachable", RECONNECT_SECONDS)
+            hands.see(["refused"], picture="gateway-down")
             lab.gateway.start()
-            hands.see(["insert-card"], RECONNECT_SECONDS)
+            hands.wait_back()
     finally:
         lab.gateway.stop()
         lab.gateway.start()

@@ -76,6 +76,14 @@ class Hands:
         """Wait until the box asks for a card."""
         self.see(["insert-card"], seconds, picture="insert-card")
 
+    def wait_back(self, seconds: float = SEE_SECONDS) -> None:
+        """Wait until a box that had lost its centre asks for a card again; Enter makes it try at once."""
+        self.machine.press("ret")
+        self.machine.wait_pixels(
+            lambda image: classify(image) == "insert-card", "insert-card after a lost link", seconds
+        )
+        self.note_phases()
+
     def insert(self, wanted: Collection[str] = AFTER_CARD) -> str:
         """Put the card in; returns what the box then asks for."""
         self.timeline.mark("card inserted", "bench", at=self.card.insert())
