@@ -31,8 +31,7 @@ def test_wrong_finger_spends_one_try_and_can_be_repeated(desk: Desk, lab: Lab) -
         assert hands.last_code() == "card-finger"
         hands.keep(hands.machine.screenshot(), "wrong-finger")
         assert [text for text, _ in hands.card.events(since) if text.startswith("verify ")] == ["verify tries=2"]
-        hands.machine.press("ret")
-        hands.see(["finger"])
+        hands.acknowledge("finger")
         assert hands.finger("good") == "pick"
         hands.remove()
     assert lab.peers() == 0
@@ -47,8 +46,7 @@ def test_wrong_pin_spends_one_try(desk: Desk, lab: Lab) -> None:
         assert hands.last_code() == "card-pin"
         hands.keep(hands.machine.screenshot(), "wrong-pin")
         assert len([text for text, _ in hands.card.events(since) if text.startswith("verify ")]) == 1
-        hands.machine.press("ret")
-        hands.see(["pin"])
+        hands.acknowledge("pin")
         assert hands.pin(DEVELOPMENT_PIN) == "pick"
         hands.remove()
     assert lab.peers() == 0

@@ -84,6 +84,12 @@ class Hands:
         )
         self.note_phases()
 
+    def acknowledge(self, following: str, seconds: float = SEE_SECONDS) -> None:
+        """Press Enter on a refusal and wait for what follows it."""
+        self.machine.press("ret")
+        self.machine.wait_pixels(lambda image: classify(image) == following, f"{following} after Enter", seconds)
+        self.note_phases()
+
     def insert(self, wanted: Collection[str] = AFTER_CARD) -> str:
         """Put the card in; returns what the box then asks for."""
         self.timeline.mark("card inserted", "bench", at=self.card.insert())
