@@ -14,7 +14,7 @@ from sdbox.host.pki import ensure_development_pki
 from sdbox.host.tools import ensure_tools_tree
 from sdbox.qemu.card import CardProcess, CardSpec
 from sdbox.qemu.child import ChildFailed
-from sdbox.qemu.deadline import Overdue
+from sdbox.qemu.deadline import Overdue, wait_for
 from sdbox.qemu.machine import Machine
 from sdbox.qemu.screen import is_near, pixel
 from sdbox.qemu.snapshot import SavedMachine, restore, save
@@ -92,6 +92,23 @@ def test_a_card_goes_in_and_out_of_the_reader(booted: Machine, tmp_path: Path) -
     assert "card out" in [text for text, _ in process.events()][-1:], "a card left in is taken out before the end"
     with CardProcess(card, booted.spec, tmp_path) as process:
         process.insert()
+
+
+def has_reader(machine: Machine) -> bool:
+    """Whether a device of full speed, such as the reader, is at the other end of usb-redir."""
+    listing = str(machine.qmp("human-monitor-command", 5.0, **{"command-line": "info usb"}))
+    return "Speed 12 Mb/s, Product USB Redirection Device" in listing
+
+
+def test_the_reader_is_plugged_in_while_its_emulator_lives(booted: Machine, tmp_path: Path) -> None:
+    pki = ensure_development_pki(tmp_path / "pki")
+    card = CardSpec("piv", ("atlas",), pki.certificate("card-ca"), pki.key("card-ca"))
+    assert not has_reader(booted)
+    with CardProcess(card, booted.spec, tmp_path) as process:
+        wait_for(lambda: has_reader(booted), "the reader to be plugged in", 5)
+        process.insert()
+        process.kill()
+        wait_for(lambda: not has_reader(booted), "the reader to be gone with its process", 5)
 
 
 def test_a_card_that_is_refused_says_why(booted: Machine, tmp_path: Path) -> None:

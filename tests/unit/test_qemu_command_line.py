@@ -49,6 +49,16 @@ def test_there_is_no_device_that_was_not_asked_for() -> None:
     assert not any(word in line for word in ("-netdev", "-nic", "ccid", "usb-redir", "virtio-blk", "pflash", "-vnc"))
 
 
+def test_the_reader_is_of_the_wire_that_was_asked_for() -> None:
+    usb, vscard = (command(MachineSpec(work=Path("/w"), uuid=BOX, reader=wire)) for wire in (Reader.USB, Reader.VSCARD))
+    for line in (usb, vscard):
+        assert "id=card,path=/w/card.sock,server=on,wait=off" in line
+    assert "usb-redir,chardev=card" in usb
+    assert "ccid" not in usb
+    assert "ccid-card-passthru,chardev=card" in vscard
+    assert "usb-redir" not in vscard
+
+
 def test_a_saved_machine_waits_for_its_state() -> None:
     assert command(full_spec(), incoming=True).endswith("-incoming defer")
     assert "-incoming" not in command(full_spec())
