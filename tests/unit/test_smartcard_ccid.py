@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdbox.smartcard.virtual.ccid import (
+from sdbox.smartcard.virtual.ccid import CcidReader
+from sdbox.smartcard.virtual.ccid_descriptors import (
     MESSAGE_LIMIT,
-    CcidReader,
     configuration_descriptor,
     control,
     device_descriptor,

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdbox.smartcard.virtual.ccid import device_descriptor
+from sdbox.smartcard.virtual.ccid_descriptors import device_descriptor
 from sdbox.smartcard.virtual.emulator import WireKind, open_wire
 from sdbox.smartcard.virtual.usbredir import BulkIn, Result, Type, UsbRedirError, UsbWire
 

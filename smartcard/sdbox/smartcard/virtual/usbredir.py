@@ -17,8 +17,9 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import BinaryIO, Final
 
-from sdbox.smartcard.virtual import ccid
+from sdbox.smartcard.virtual import ccid_descriptors as usb
 from sdbox.smartcard.virtual.apdu import VirtualCard
+from sdbox.smartcard.virtual.ccid import CcidReader
 
 HELLO_HEADER: Final = struct.Struct("<III")  # ids have 64 bits after the hello
 HEADER: Final = struct.Struct("<IIQ")
@@ -76,23 +77,23 @@ class UsbRedirError(Exception):
 
 def connect_packet() -> bytes:
     """Return what device it is; its class is that of its interface."""
-    return struct.pack("<BBBBHHH", FULL_SPEED, 0, 0, 0, ccid.VENDOR, ccid.PRODUCT, ccid.DEVICE_VERSION)
+    return struct.pack("<BBBBHHH", FULL_SPEED, 0, 0, 0, usb.VENDOR, usb.PRODUCT, usb.DEVICE_VERSION)
 
 
 def interface_packet() -> bytes:
     """Return the list of interfaces: one."""
-    return struct.pack("<I", 1) + b"".join(bytes([first]).ljust(32, b"\x00") for first in (0, ccid.CCID_CLASS, 0, 0))
+    return struct.pack("<I", 1) + b"".join(bytes([first]).ljust(32, b"\x00") for first in (0, usb.CCID_CLASS, 0, 0))
 
 
 def endpoint_packet() -> bytes:
     """Return the list of endpoints."""
     kinds, intervals, sizes = [TYPE_NONE] * ENDPOINTS, [0] * ENDPOINTS, [0] * ENDPOINTS
     for address, kind, size, interval in (
-        (0x00, TYPE_CONTROL, ccid.PACKET, 0),
-        (0x80, TYPE_CONTROL, ccid.PACKET, 0),
-        (ccid.BULK_OUT, TYPE_BULK, ccid.PACKET, 0),
-        (ccid.BULK_IN, TYPE_BULK, ccid.PACKET, 0),
-        (ccid.INTERRUPT_IN, TYPE_INTERRUPT, ccid.NOTICE_PACKET, ccid.NOTICE_MILLISECONDS),
+        (0x00, TYPE_CONTROL, usb.PACKET, 0),
+        (0x80, TYPE_CONTROL, usb.PACKET, 0),
+        (usb.BULK_OUT, TYPE_BULK, usb.PACKET, 0),
+        (usb.BULK_IN, TYPE_BULK, usb.PACKET, 0),
+        (usb.INTERRUPT_IN, TYPE_INTERRUPT, usb.NOTICE_PACKET, usb.NOTICE_MILLISECONDS),
     ):
         place = (address & 0x80) >> 3 | address & 0x0F
         kinds[place], sizes[place], intervals[place] = kind, size, interval
@@ -135,7 +136,7 @@ class BulkIn:
     def _match(self) -> None:
         while self._messages and self._transfers:
             message, (transfer, most) = self._messages.popleft(), self._transfers.popleft()
-            if len(message) > most or (len(message) == most and most % ccid.PACKET == 0):
+            if len(message) > most or (len(message) == most and most % usb.PACKET == 0):
                 self._messages.appendleft(message[most:])  # empty: the zero-length packet after a full last one
             self._complete(transfer, Result.SUCCESS, message[:most])
 
@@ -151,7 +152,7 @@ class UsbWire:
         self._listening = False  # to the interrupt endpoint
         self._notices = 0
         self._bulk = BulkIn(self._complete_bulk)
-        self._reader = ccid.CcidReader(self._bulk.put, self._notify, self._jobs.put)
+        self._reader = CcidReader(self._bulk.put, self._notify, self._jobs.put)
         try:
             self._socket.connect(path)
             self._plug_in()
@@ -269,7 +270,7 @@ class UsbWire:
 
     def _control_packet(self, packet_id: int, payload: bytes) -> None:
         endpoint, request, kind, _, value, index, length = CONTROL.unpack_from(payload)
-        answer = ccid.control(kind, request, value)
+        answer = usb.control(kind, request, value)
         data = (answer or b"")[:length]
         result = Result.STALL if answer is None else Result.SUCCESS
         moved = len(data) if kind & 0x80 or answer is None else length
@@ -277,21 +278,21 @@ class UsbWire:
 
     def _bulk_packet(self, packet_id: int, payload: bytes) -> None:
         endpoint, _, low, stream, high = BULK.unpack_from(payload)
-        if endpoint == ccid.BULK_IN:
+        if endpoint == usb.BULK_IN:
             self._bulk.ask(packet_id, high << 16 | low)
-        elif endpoint == ccid.BULK_OUT:
+        elif endpoint == usb.BULK_OUT:
             self._send(Type.BULK, BULK.pack(endpoint, Result.SUCCESS, low, stream, high), packet_id)
             self._reader.receive(payload[BULK.size :])
         else:
             self._send(Type.BULK, BULK.pack(endpoint, Result.STALL, 0, stream, 0), packet_id)
 
     def _complete_bulk(self, transfer: int, result: Result, data: bytes) -> None:
-        head = BULK.pack(ccid.BULK_IN, result, len(data) & 0xFFFF, 0, len(data) >> 16)
+        head = BULK.pack(usb.BULK_IN, result, len(data) & 0xFFFF, 0, len(data) >> 16)
         self._send(Type.BULK, head + data, transfer)
 
     def _notify(self, notice: bytes) -> None:
         if self._listening:
             self._notices += 1
             self._send(
-                Type.INTERRUPT, INTERRUPT.pack(ccid.INTERRUPT_IN, Result.SUCCESS, len(notice)) + notice, self._notices
+                Type.INTERRUPT, INTERRUPT.pack(usb.INTERRUPT_IN, Result.SUCCESS, len(notice)) + notice, self._notices
             )
