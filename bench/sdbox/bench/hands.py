@@ -16,9 +16,11 @@ from sdbox.bench.timeline import Timeline
 from sdbox.qemu.card import CardProcess
 from sdbox.qemu.deadline import Overdue
 from sdbox.qemu.machine import Machine
+from sdbox.qemu.screen import LOOK_SECONDS
 
 SEE_SECONDS = 60.0
 BOOT_SECONDS = 240.0
+BOOT_LOOK_SECONDS = 0.25  # a boot is long and each look costs it time
 AFTER_CARD = ("finger", "pin", "pick", "refused")
 AFTER_LOGIN = ("pick", "refused")
 
@@ -37,12 +39,19 @@ class Hands:
         self._phases = machine.console.mark()
         pictures.mkdir(parents=True, exist_ok=True)
 
-    def see(self, wanted: Collection[str], seconds: float = SEE_SECONDS, *, picture: str = "") -> str:
+    def see(
+        self,
+        wanted: Collection[str],
+        seconds: float = SEE_SECONDS,
+        *,
+        picture: str = "",
+        interval: float = LOOK_SECONDS,
+    ) -> str:
         """Wait until the screen shows one of `wanted` and return which; a refusal that is not wanted ends the wait."""
         stop = {*wanted, "refused"}
         what = " or ".join(sorted(wanted))
         try:
-            image = self.machine.wait_pixels(lambda image: classify(image) in stop, what, seconds)
+            image = self.machine.wait_pixels(lambda image: classify(image) in stop, what, seconds, interval=interval)
         except Overdue as error:
             raise Unexpected(f"{error}; the box's console ends:\n{self.machine.console.text()[-1200:]}") from error
         seen = classify(image) or ""
@@ -74,7 +83,7 @@ class Hands:
 
     def wait_ready(self, seconds: float = BOOT_SECONDS) -> None:
         """Wait until the box asks for a card."""
-        self.see(["insert-card"], seconds, picture="insert-card")
+        self.see(["insert-card"], seconds, picture="insert-card", interval=BOOT_LOOK_SECONDS)
 
     def wait_back(self, seconds: float = SEE_SECONDS) -> None:
         """Wait until a box that had lost its centre asks for a card again; Enter makes it try at once."""

@@ -12,6 +12,7 @@ from sdbox.qemu.deadline import Overdue
 
 Colour = tuple[int, int, int]
 TOLERANCE = 8
+LOOK_SECONDS = 0.05  # between two screenshots: QEMU takes one with the guest stopped, 200 a second double a boot's time
 
 
 def read_ppm(path: Path) -> Image.Image:
@@ -59,13 +60,14 @@ def shows_mostly(colour: Colour, share: float = 0.5, tolerance: int = TOLERANCE)
     return lambda image: share_of(image, colour, tolerance) >= share
 
 
-def wait_pixels(
+def wait_pixels(  # noqa: PLR0913 - the last two are rarely used keywords
     screenshot: Callable[[], Image.Image],
     predicate: Callable[[Image.Image], bool],
     what: str,
     seconds: float,
     *,
     keep: Path | None = None,
+    interval: float = LOOK_SECONDS,
 ) -> Image.Image:
     """Return the first screenshot `predicate` accepts; Overdue after `seconds`, the last one saved as `keep`."""
     end = time.monotonic() + seconds
@@ -78,7 +80,7 @@ def wait_pixels(
             if keep is not None:
                 image.save(keep)
             raise Overdue(f"waited {seconds:g} s for {what} on the screen" + (f", see {keep}" if keep else ""))
-        time.sleep(0.005)  # leaves QEMU's main loop to the guest between two screenshots
+        time.sleep(interval)
 
 
 def _colour(value: object) -> Colour:
