@@ -91,6 +91,7 @@ class CentreLink:
         self._attempts = 0
         self._since = time.monotonic()
         self._routed = False
+        self._told = False
 
     async def run(self) -> None:
         """Connect, attest, follow, again; ends only when cancelled."""
@@ -151,7 +152,9 @@ class CentreLink:
             journal.explain(refusal)
             self._post(LinkRefused(refusal.reason))
             return REFUSED_RETRY
-        if time.monotonic() - self._since > PATIENCE_SECONDS:
+        # Waiting for a route looks several times a second; it is told once.
+        if time.monotonic() - self._since > PATIENCE_SECONDS and (self._routed or not self._told):
+            self._told = True
             self._post(LinkRefused(refusal.reason))
         if not self._routed:
             return UNREACHABLE_RETRY[0]

@@ -21,6 +21,7 @@ from sdbox.bench import doctor, way
 from sdbox.bench.commands import BadCommandError, run_prompt, run_script
 from sdbox.bench.hands import Hands, Unexpected
 from sdbox.bench.lab import Lab
+from sdbox.bench.network import clean_up
 from sdbox.bench.stand import BOX, Card, card_near, development_tpm, machine_spec
 from sdbox.bench.timeline import Mark, Timeline
 from sdbox.bench.timeline_view import svg, table
@@ -88,6 +89,7 @@ def stand_up(variant: str, timeline: Timeline, output: Path, *, window: bool) ->
             image = build_image(BuildRequest(output=cache_folder() / "image-production"))
         with step("software TPM"):
             tpm = development_tpm()
+        clean_up(Path(tempfile.gettempdir()))  # what killed runs left behind
         with step("gateway, network and bubbles"):
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sdbox-run-")))
             stack.callback(keep_logs, work, output / "logs")
