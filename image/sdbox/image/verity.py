@@ -14,7 +14,9 @@ from sdbox.image.request import ImageError
 SALT = "5d" * 32
 FILE_SYSTEM_UUID = UUID("5db0a7e1-7e0f-4b1d-9c55-0d1f6a3c2b10")
 VERITY_UUID = UUID("5db0a7e1-7e0f-4b1d-9c55-0d1f6a3c2b11")
-COMPRESSION = ("-zlz4hc,9", "-C65536")
+# Small clusters: a page that is read costs the unpacking and hashing of its whole cluster. 64 KiB save 9 MB and cost a
+# tenth of the boot under emulation.
+COMPRESSION = ("-zlz4hc,9", "-C16384")
 ROOT_HASH = re.compile(r"^Root hash:\s+([0-9a-f]{64})$", re.MULTILINE)
 
 
