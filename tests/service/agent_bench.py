@@ -135,8 +135,10 @@ class AgentBench:
 
 def alive(pid: int) -> bool:
     """Whether a process runs; one that is dead and not yet reaped does not."""
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and ") Z " not in stat.read_text()
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # reaped, the second while it was being read
+        return False
 
 
 def wiped(key: TunnelKey) -> bool:

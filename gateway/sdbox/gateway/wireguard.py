@@ -19,7 +19,7 @@ class WireGuardError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A box in a bubble: its key of this session, its pre-shared key, and the one address it may use."""
+    """A box in a bubble: its session key, its pre-shared key, and the one address it may use."""
 
     public: bytes
     preshared: bytes = field(repr=False)

@@ -49,7 +49,7 @@ class Renewed:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """The gateway ended this session: wipe it now."""
+    """The gateway ended the session: wipe it now."""
 
     session: str
     reason: Reason
