@@ -16,14 +16,20 @@ import pytest
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.certificates import Scheme, is_signed_by, public_key_of
 from sdbox.smartcard.client import CardWorker
-from sdbox.smartcard.pcsc import PcscError, card_in
 from sdbox.smartcard.values import LoginMethod, LoginRefused
 from sdbox.smartcard.variants import Variant, variant_named
 from sdbox.smartcard.virtual.personalise import Issuer, Project, fill_containers
-from tests.service.smartcard_bench import PIN, emulated_card, make_softhsm_token, running_pcscd, wait_for
+from tests.service.smartcard_bench import (
+    PIN,
+    READER,
+    emulated_card,
+    make_softhsm_token,
+    running_pcscd,
+    sees_card,
+    wait_for,
+)
 
 pytestmark = pytest.mark.root
-READER = "Virtual PCD 00 00"
 PROJECTS = ("atlas", "boreal", "cassini")
 VARIANTS = ("piv", "sc-hsm-bio", "softhsm")
 
@@ -46,18 +52,11 @@ class Stage:
         return await CardWorker.start(self.variant, self.reader)
 
 
-def _sees_card() -> bool:
-    try:
-        return card_in(READER) is not None
-    except PcscError:
-        return False
-
-
 @contextmanager
 def _card_stage(name: str) -> Iterator[Stage]:
     with running_pcscd() as pcscd, emulated_card(pcscd, name, PROJECTS) as card:
         card.insert()
-        wait_for(_sees_card, "PC/SC to see the card")
+        wait_for(sees_card, "PC/SC to see the card")
         yield Stage(variant_named(name), READER, lambda finger: card.tell(f"auto {finger}"))
 
 

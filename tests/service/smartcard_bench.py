@@ -20,8 +20,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
+from sdbox.smartcard.pcsc import PcscError, card_in
 from sdbox.smartcard.virtual.personalise import FilledContainer
 
+READER = "Virtual PCD 00 00"
 PORT = 35963  # in a namespace of its own: no clash
 PIN = "123456"
 # libpcsclite remembers the path for as long as a process lives: one for all tests, a new pcscd behind it for each.
@@ -40,6 +42,14 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 10.0) ->
         if time.monotonic() > end:
             raise TimeoutError(f"waited {seconds:g} s for {what}")
         time.sleep(0.02)
+
+
+def sees_card(reader: str = READER) -> bool:
+    """Whether PC/SC has noticed a card in `reader`; not yet known readers have none."""
+    try:
+        return card_in(reader) is not None
+    except PcscError:
+        return False
 
 
 class Pcscd:
@@ -86,6 +96,7 @@ class EmulatedCard:
     def __init__(self, pcscd: Pcscd, variant: str, options: Sequence[str], slot: int) -> None:
         command = [sys.executable, "-m", "sdbox.smartcard.cli", "emulate", "--wire", "vpcd"]
         command += ["--address", f"127.0.0.1:{PORT + slot}", "--variant", variant, *options]
+        self._reader_name = f"Virtual PCD 00 {slot:02}"
         self.events: list[str] = []
         self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._child = subprocess.Popen(
@@ -118,7 +129,14 @@ class EmulatedCard:
         except queue.Empty:
             raise TimeoutError(f"waited for {event!r}; events: {self.events}") from None
 
-    def insert(self) -> None:
+    def insert(self, *, at_once: bool = False) -> None:
+        """Insert the card, after PC/SC has noticed that the last one is gone (unless `at_once`).
+
+        vpcd's reader is polled every 0.4 s. A card that comes before the poll is taken for the old one, and pcscd
+        1.9.9 sees no card at all once the first reset fails on the old connection. A USB reader tells of each change.
+        """
+        if not at_once:
+            wait_for(lambda: not sees_card(self._reader_name), "PC/SC to see no card")
         self.tell("insert")
         self.expect("card in")
 

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from sdbox.smartcard.client import CardWorker
-from sdbox.smartcard.pcsc import PcscError, ask_card, card_in
+from sdbox.smartcard.pcsc import ask_card
 from sdbox.smartcard.variants import variant_named
-from tests.service.smartcard_bench import PIN, Pcscd, emulated_card, running_pcscd, wait_for
+from tests.service.smartcard_bench import PIN, READER, Pcscd, emulated_card, running_pcscd, sees_card, wait_for
 
 pytestmark = pytest.mark.root
-READER = "Virtual PCD 00 00"
 P256, PSS = 0x0403, 0x0804
 
 
@@ -25,15 +24,8 @@ def pcscd() -> Iterator[Pcscd]:
         yield service
 
 
-def pcsc_sees_card() -> bool:
-    try:
-        return card_in(READER) is not None
-    except PcscError:
-        return False
-
-
 async def start(name: str) -> CardWorker:
-    await asyncio.to_thread(wait_for, pcsc_sees_card, "PC/SC to see the card")
+    await asyncio.to_thread(wait_for, sees_card, "PC/SC to see the card")
     return await CardWorker.start(variant_named(name), READER)
 
 
@@ -82,7 +74,7 @@ def test_a_card_left_open_signs_for_anybody(pcscd: Pcscd, name: str) -> None:
     with emulated_card(pcscd, name) as card:
         card.insert()
         card.tell("auto good")
-        wait_for(pcsc_sees_card, "PC/SC to see the card")
+        wait_for(sees_card, "PC/SC to see the card")
         for command in OPEN[name]:
             assert ask_card(READER, bytes.fromhex(command))[-2:] == b"\x90\x00"
         assert Thief(name, 1).signatures() > 0

@@ -12,13 +12,11 @@ import pytest
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.certificates import Scheme, is_signed_by, public_key_of
 from sdbox.smartcard.client import CardWorker
-from sdbox.smartcard.pcsc import PcscError, card_in
 from sdbox.smartcard.values import LoginRefused
 from sdbox.smartcard.variants import variant_named
-from tests.service.smartcard_bench import PIN, Pcscd, emulated_card, running_pcscd, wait_for
+from tests.service.smartcard_bench import PIN, READER, Pcscd, emulated_card, running_pcscd, sees_card, wait_for
 
 pytestmark = pytest.mark.root
-READER = "Virtual PCD 00 00"
 P256, PSS = 0x0403, 0x0804
 
 
@@ -28,15 +26,8 @@ def pcscd() -> Iterator[Pcscd]:
         yield service
 
 
-def pcsc_sees_card() -> bool:
-    try:
-        return card_in(READER) is not None
-    except PcscError:
-        return False
-
-
 async def start(name: str) -> CardWorker:
-    await asyncio.to_thread(wait_for, pcsc_sees_card, "PC/SC to see the card")
+    await asyncio.to_thread(wait_for, sees_card, "PC/SC to see the card")
     return await CardWorker.start(variant_named(name), READER)
 
 
@@ -173,7 +164,7 @@ def test_removal_in_a_session_ends_signing(pcscd: Pcscd) -> None:
             worker = await start("piv")
             identity = await worker.login(bytearray(PIN.encode()))
             card.remove()
-            card.insert()  # the same card again, locked: the old session must not use it
+            card.insert(at_once=True)  # the same card again, locked: the old session must not use it
             with pytest.raises(Refusal) as refused:
                 await worker.sign(identity.containers[0].key_id, b"content", [P256])
             assert refused.value.reason is Reason.CARD_FAILED
@@ -194,7 +185,7 @@ def test_a_swapped_card_is_not_taken_for_the_old_one(pcscd: Pcscd) -> None:
             identity = await worker.login(None)
             old.remove()
             new.insert()
-            await asyncio.to_thread(wait_for, pcsc_sees_card, "PC/SC to see the other card")
+            await asyncio.to_thread(wait_for, sees_card, "PC/SC to see the other card")
             with pytest.raises(Refusal):
                 await worker.sign(identity.containers[0].key_id, b"content", [P256])
             with pytest.raises(Refusal):
