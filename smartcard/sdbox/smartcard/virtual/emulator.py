@@ -8,10 +8,9 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from sdbox.smartcard.virtual.apdu import VirtualCard
-from sdbox.smartcard.virtual.faults import Blockable, Fault, with_fault
+from sdbox.smartcard.virtual.faults import Fault, with_fault
+from sdbox.smartcard.virtual.models import MODELS, Parts
 from sdbox.smartcard.virtual.personalise import Issuer, Project, card_serial, fill_containers
-from sdbox.smartcard.virtual.piv import PivCard
-from sdbox.smartcard.virtual.schsm import ScHsmCard
 from sdbox.smartcard.virtual.sensor import Report, Sensor
 from sdbox.smartcard.virtual.usbredir import UsbWire
 from sdbox.smartcard.virtual.vpcd import VpcdWire
@@ -70,13 +69,10 @@ def make_card(plan: CardPlan, report: Report) -> tuple[VirtualCard, Sensor]:
     containers = fill_containers(plan.projects, plan.issuer)
     serial = card_serial(plan.variant, plan.projects)
     sensor = Sensor(report, plan.touch_seconds)
-    card: Blockable
-    if plan.variant == "sc-hsm-bio":
-        card = ScHsmCard(serial, containers, sensor, report)
-    elif plan.variant == "piv":
-        card = PivCard(serial, containers, plan.pin, report)
-    else:
+    model = MODELS.get(plan.variant)
+    if model is None:
         raise ValueError(f"no emulator for variant {plan.variant!r}")
+    card = model(Parts(serial, containers, plan.pin, sensor, report))
     return with_fault(card, plan.fault), sensor
 
 

@@ -1,0 +1,38 @@
+"""The kinds of card that are emulated: one line per variant. SoftHSM is its own emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sdbox.smartcard.virtual.faults import Blockable
+from sdbox.smartcard.virtual.personalise import FilledContainer
+from sdbox.smartcard.virtual.piv import PivCard
+from sdbox.smartcard.virtual.schsm import ScHsmCard
+from sdbox.smartcard.virtual.sensor import Report, Sensor
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Parts:
+    """What a card is made of. No `repr`: it holds a PIN and keys (S8)."""
+
+    serial: bytes
+    containers: Sequence[FilledContainer]
+    pin: bytes
+    sensor: Sensor
+    report: Report
+
+
+def _sc_hsm_bio(parts: Parts) -> Blockable:
+    return ScHsmCard(parts.serial, parts.containers, parts.sensor, parts.report)
+
+
+def _piv(parts: Parts) -> Blockable:
+    return PivCard(parts.serial, parts.containers, parts.pin, parts.report)
+
+
+MODELS: Final[Mapping[str, Callable[[Parts], Blockable]]] = {
+    "piv": _piv,
+    "sc-hsm-bio": _sc_hsm_bio,
+}
