@@ -17,7 +17,7 @@ from sdbox.smartcard.virtual.sensor import Report, Sensor
 class Parts:
     """What a card is made of. No `repr`: it holds a PIN and keys (S8)."""
 
-    serial: bytes
+    serial: str
     containers: Sequence[FilledContainer]
     pin: bytes
     sensor: Sensor
