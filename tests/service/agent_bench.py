@@ -67,7 +67,7 @@ class NoTunnel:
 
 
 @contextmanager
-def token(bench: Bench, folder: Path, *projects: str) -> Iterator[None]:
+def token(bench: Bench, folder: Path, *projects: str, pin: str = PIN) -> Iterator[None]:
     """Make a SoftHSM token with a container for each project, and let the card worker find it."""
     filled = []
     for project in projects:
@@ -75,7 +75,7 @@ def token(bench: Bench, folder: Path, *projects: str) -> Iterator[None]:
         certificate = bench.site.cards.project(key.public_key(), project)
         filled.append(FilledContainer(project, key, certificate.public_bytes(Encoding.DER)))
     folder.mkdir()
-    make_softhsm_token(folder, filled)
+    make_softhsm_token(folder, filled, pin)
     try:
         yield
     finally:
@@ -102,12 +102,12 @@ class AgentBench:
             raise AssertionError(f"waited for {states}, is {self.agent.state}: {self.view}") from None
         return self.agent.state
 
-    async def verified(self) -> None:
+    async def verified(self, pin: str = PIN) -> None:
         """Go from the start to the picker."""
         await self.until(State.INSERT_CARD)
         self.insert()
         await self.until(State.PIN)
-        self.agent.submit_pin(bytearray(PIN.encode()))
+        self.agent.submit_pin(bytearray(pin.encode()))
         await self.until(State.PICK)
 
     async def in_session(self, project: str) -> None:
@@ -151,9 +151,13 @@ def wiped(key: TunnelKey) -> bool:
 
 @asynccontextmanager
 async def running_agent(
-    bench: Bench, folder: Path, tunnel: Callable[[Namespace], TunnelEnd]
+    bench: Bench,
+    folder: Path,
+    tunnel: Callable[[Namespace], TunnelEnd],
+    *,
+    told: Callable[[DesktopAccess], None] = lambda _: None,
 ) -> AsyncIterator[AgentBench]:
-    """Run an agent whose token counts as inserted when `insert` is called."""
+    """Run an agent whose token counts as inserted when `insert` is called; `told` gets each desktop's credential."""
     clients = folder / "clients"
     clients.touch()
     clients.chmod(0o666)
@@ -164,6 +168,7 @@ async def running_agent(
     with Namespace() as namespace:
 
         async def start(access: DesktopAccess) -> DesktopSession:
+            told(access)
             return await DesktopSession.start(access, Place(namespace, ":9", "nobody", str(folder)))
 
         door = Door(tunnel(namespace), start)

@@ -180,13 +180,13 @@ def emulated_card(
         card.close()
 
 
-def make_softhsm_token(folder: Path, containers: Sequence[FilledContainer]) -> None:
+def make_softhsm_token(folder: Path, containers: Sequence[FilledContainer], pin: str = PIN) -> None:
     """Make the token `sdbox` with `containers`, and point SOFTHSM2_CONF at it."""
     (folder / "tokens").mkdir()
     conf = folder / "softhsm2.conf"
     conf.write_text(f"directories.tokendir = {folder}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
     os.environ["SOFTHSM2_CONF"] = str(conf)
-    login = ["--pin", PIN]
+    login = ["--pin", pin]
     run("softhsm2-util", "--init-token", "--free", "--label", "sdbox", "--so-pin", "12345678", *login)
     for index, container in enumerate(containers, 1):
         key, certificate = folder / f"{index}.pem", folder / f"{index}.der"

@@ -9,7 +9,6 @@ import array
 import fcntl
 import shutil
 import socket
-import subprocess
 import termios
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from sdbox.qemu.child import Child, ChildFailed
 from sdbox.qemu.console import Console
 from sdbox.qemu.deadline import Overdue, wait_for
 from sdbox.qemu.keyboard import strokes
+from sdbox.qemu.overlay import make_overlay
 from sdbox.qemu.qmp import Qmp, QmpFailed
 from sdbox.qemu.screen import LOOK_SECONDS, read_ppm, wait_pixels
 from sdbox.qemu.spec import MachineSpec, arguments
@@ -192,19 +192,7 @@ def prepare(spec: MachineSpec) -> None:
             if not copy.exists():
                 shutil.copy(source, copy)
     if spec.disk is not None and not spec.overlay.exists():
-        argv = [
-            "qemu-img",
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-F",
-            "raw",
-            "-b",
-            str(spec.disk.resolve()),
-            str(spec.overlay),
-        ]
-        subprocess.run(tools_command(argv, binds=_binds(spec, None)), check=True)
+        make_overlay(spec.disk, spec.overlay)
 
 
 def _binds(spec: MachineSpec, memory: Path | None) -> Sequence[Path]:
