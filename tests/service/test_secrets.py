@@ -14,7 +14,7 @@ import pytest
 from sdbox.agent.events import SwitchKey
 from sdbox.agent.machine import State
 from sdbox.protocol.values import DesktopAccess
-from tests.service.agent_bench import NoTunnel, running_agent, token
+from tests.service.agent_bench import AgentBench, NoTunnel, running_agent, token
 from tests.service.gateway_bench import Bench, running_bench
 
 pytestmark = pytest.mark.root
@@ -73,40 +73,53 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
         yield bench
 
 
+@dataclass
+class Search:
+    """A session whose secrets are collected, and the places where they are looked for."""
+
+    bench: Bench
+    box: Path
+    tunnel: NoTunnel = field(default_factory=NoTunnel)
+    secrets: Secrets = field(default_factory=lambda: Secrets({"PIN": SECRET_PIN.encode()}))
+    found: list[str] = field(default_factory=list)
+
+    def told(self, access: DesktopAccess) -> None:
+        self.secrets.add(f"password of {access.user}", access.secret.encode())
+
+    def look(self) -> None:
+        for where, content in (*processes(), *files(self.box, self.bench.site.folder)):
+            self.found.extend(self.secrets.found_in(where, content))
+
+    async def session(self, agent: AgentBench, project: str) -> None:
+        await agent.in_session(project)
+        (way,) = self.tunnel.open
+        self.secrets.add(f"tunnel key of {project}", bytes(way.key.private()))
+        self.secrets.add(f"pre-shared key of {project}", way.grant.preshared)
+        self.look()
+        agent.agent.post(SwitchKey())
+        await agent.until(State.PICKER)
+
+
 def test_a_session_leaves_no_secret_where_it_could_be_read(
     bench: Bench, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    secrets, found, tunnel = Secrets({"PIN": SECRET_PIN.encode()}), [], NoTunnel()
-    box = tmp_path / "box"
-
-    def look() -> None:
-        for where, content in (*processes(), *files(box, bench.site.folder)):
-            found.extend(secrets.found_in(where, content))
-
-    def told(access: DesktopAccess) -> None:
-        secrets.add(f"password of {access.user}", access.secret.encode())
+    search = Search(bench, tmp_path / "box")
 
     async def scene() -> None:
-        async with running_agent(bench, box, lambda _: tunnel, told=told) as agent:
+        async with running_agent(bench, search.box, lambda _: search.tunnel, told=search.told) as agent:
             await agent.verified(SECRET_PIN)
             assert core_limits(os.getpid()) == ["0"]
-            for project in ("atlas", "boreal"):
-                await agent.in_session(project)
-                (way,) = tunnel.open
-                secrets.add(f"tunnel key of {project}", bytes(way.key.private()))
-                secrets.add(f"pre-shared key of {project}", way.grant.preshared)
-                look()
-                agent.agent.post(SwitchKey())
-                await agent.until(State.PICKER)
+            await search.session(agent, "atlas")
+            await search.session(agent, "boreal")
             agent.remove()
             await agent.until(State.INSERT_CARD)
-            look()
+            search.look()
 
-    with token(bench, box / "token", "atlas", "boreal", pin=SECRET_PIN):
+    with token(bench, search.box / "token", "atlas", "boreal", pin=SECRET_PIN):
         asyncio.run(scene())
     said = capfd.readouterr()
-    found += secrets.found_in("the agent's log", (said.out + said.err).encode())
-    assert len(secrets.spellings) == 1 + 5 * (2 + 2 + 2)  # PIN; for each project two keys and a password, five ways
+    found = search.found + search.secrets.found_in("the agent's log", (said.out + said.err).encode())
+    assert len(search.secrets.spellings) == 1 + 5 * 6  # the PIN; for each project two keys and a password, five ways
     assert found == []
 
 
