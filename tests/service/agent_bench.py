@@ -149,6 +149,18 @@ def wiped(key: TunnelKey) -> bool:
     return False
 
 
+def make_client(folder: Path) -> Path:
+    """Put the fake RDP client into `folder`, usable by its user; returns the file that it writes its numbers to."""
+    clients = folder / "clients"
+    clients.touch()
+    clients.chmod(0o666)
+    for place in (folder, *folder.parents[:3]):
+        place.chmod(place.stat().st_mode | 0o011)
+    (folder / "xfreerdp3").write_text(CLIENT.format(log=str(clients), end=str(folder / "end")))
+    (folder / "xfreerdp3").chmod(0o755)
+    return clients
+
+
 @asynccontextmanager
 async def running_agent(
     bench: Bench,
@@ -158,13 +170,7 @@ async def running_agent(
     told: Callable[[DesktopAccess], None] = lambda _: None,
 ) -> AsyncIterator[AgentBench]:
     """Run an agent whose token counts as inserted when `insert` is called; `told` gets each desktop's credential."""
-    clients = folder / "clients"
-    clients.touch()
-    clients.chmod(0o666)
-    for place in (folder, *folder.parents[:3]):
-        place.chmod(place.stat().st_mode | 0o011)
-    (folder / "xfreerdp3").write_text(CLIENT.format(log=str(clients), end=str(folder / "end")))
-    (folder / "xfreerdp3").chmod(0o755)
+    clients = make_client(folder)
     with Namespace() as namespace:
 
         async def start(access: DesktopAccess) -> DesktopSession:
