@@ -100,8 +100,8 @@ def emulate(*, variant: str, wire: str, address: str, **options: str) -> None:
     """Be a card in an emulated reader, out of it at first.
 
     Reads commands on standard input, one per line: insert, remove, touch FINGER (`good` matches), auto FINGER or auto
-    off, quit. Prints events: ready, card in, card out, sensor wait, sensor match, sensor nomatch, sensor timeout,
-    sensor off, verify tries=N, sign.
+    off, cut N (obeys N more writing commands, then is mute until removed), quit. Prints events: ready, card in,
+    card out, cut, sensor wait, sensor match, sensor nomatch, sensor timeout, sensor off, verify tries=N, sign, write.
 
     Example: sdbox card emulate --variant piv --wire vpcd --address 127.0.0.1:7000 --projects atlas,boreal
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -48,6 +49,14 @@ class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     counter: Annotated[str, msgspec.Meta(pattern=r"^0020[0-9A-F]{4}$")] | None = None
 
 
+class Renewal(StrEnum):
+    """How a container's certificate is renewed by the box, with what the holder's login allows and nothing more."""
+
+    NEW_KEY = "new-key"  # a new key pair beside the old one; the old one goes when the new one has signed
+    SAME_KEY = "same-key"  # a second certificate for the same key, where the card can hold both at once
+    NONE = "none"  # writing needs a key that a box must not have (PIV 9B, OpenPGP PW3, GIDS admin key), or is not tried
+
+
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One kind of card."""
 
@@ -58,6 +67,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     containers: Annotated[int, msgspec.Meta(ge=1)]  # projects such a card can hold
     atrs: tuple[AtrPattern, ...] = ()
     aid: Hex | None = None
+    renewal: Renewal = Renewal.NONE
     tested: tuple[str, ...] = ()  # what it was tested against
     notes: str = ""
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from sdbox.smartcard.virtual.apdu import VirtualCard
+from sdbox.smartcard.virtual.cut import CutCard
 from sdbox.smartcard.virtual.faults import Fault, with_fault
 from sdbox.smartcard.virtual.models import MODELS, Parts
 from sdbox.smartcard.virtual.personalise import Issuer, Project, card_serial, fill_containers
@@ -81,7 +82,7 @@ class Emulator:
 
     def __init__(self, wire: Wire, card: VirtualCard, sensor: Sensor, report: Report) -> None:
         self._wire = wire
-        self._card = card
+        self._card = CutCard(card, report)
         self._sensor = sensor
         self._report = report
         self._inside = False
@@ -108,6 +109,8 @@ class Emulator:
                 self._report("sensor off")
         elif word == "auto" and argument:
             self._sensor.rest(None if argument == OFF else argument)
+        elif word == "cut" and argument.isdecimal():
+            self._card.cut(int(argument))
         elif word:
             self._report("unknown command")
 

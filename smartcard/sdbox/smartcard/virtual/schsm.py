@@ -1,7 +1,7 @@
 """A SmartCard-HSM with a fingerprint sensor on the card: the commands that OpenSC's sc-hsm driver sends (0.23, 0.26).
 
 Emulated is the plain type (its ATR decides): login is VERIFY 81, and the mere presence of reference 85 makes OpenSC
-announce CKF_PROTECTED_AUTHENTICATION_PATH. Left out: key generation, SO-PIN, device authentication, secure messaging.
+announce CKF_PROTECTED_AUTHENTICATION_PATH. Left out: SO-PIN, device authentication, secure messaging.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
 from sdbox.smartcard.virtual.apdu import TRIES_LEFT, Command, Status, parse_command, word
-from sdbox.smartcard.virtual.personalise import FilledContainer
+from sdbox.smartcard.virtual.personalise import CardKey, FilledContainer
+from sdbox.smartcard.virtual.schsm_write import Memory, delete, generate, update
 from sdbox.smartcard.virtual.sensor import Capture, Report, Sensor
 from sdbox.smartcard.virtual.tlv import tlv
 
@@ -40,7 +41,8 @@ class ScHsmCard:
         self.tries = MAX_TRIES
         self._report = report
         self._pin = secrets.token_bytes(8)  # shares the counter with the finger; nobody knows it
-        self._keys: dict[int, ec.EllipticCurvePrivateKey] = {}
+        self._serial = f"SDB{serial}"
+        self._keys: dict[int, CardKey] = {}
         self._files = {0x2F02: _device_certificate(f"SDB{serial}"), 0x2F03: _token_information(f"SDB{serial}")}
         for index, container in enumerate(containers, 1):
             self._put(index, container)
@@ -50,13 +52,14 @@ class ScHsmCard:
             0x58: self._enumerate,
             0x20: self._verify,
             0x68: self._sign,
+            **dict.fromkeys((0x46, 0xD7, 0xE4), self._write),
         }
         self.power()
 
     def power(self) -> None:
         self._selected = False
         self._user_ok = False
-        self._file: bytes | None = None
+        self._file: int | None = None
 
     def pulled(self) -> None:
         self.sensor.cancel()
@@ -93,22 +96,24 @@ class ScHsmCard:
         return (control if command.length else b"") + word(Status.OK)
 
     def _select_file(self, command: Command) -> bytes:
-        self._file = self._files.get(int.from_bytes(command.data, "big"))
-        if self._file is None:
+        file = int.from_bytes(command.data, "big")
+        if file not in self._files:
             return word(Status.NOT_FOUND)
-        control = tlv(0x62, tlv(0x80, word(len(self._file))), tlv(0x82, b"\x01"), tlv(0x83, command.data))
+        self._file = file
+        control = tlv(0x62, tlv(0x80, word(len(self._files[file]))), tlv(0x82, b"\x01"), tlv(0x83, command.data))
         return (control if command.length else b"") + word(Status.OK)
 
     def _read(self, command: Command) -> bytes:
         """READ BINARY, odd INS: data object 54 is the offset. OpenSC reads on until 6282."""
-        if self._file is None or command.data[:2] != b"\x54\x02":
+        content = self._files.get(self._file or 0)
+        if content is None or command.data[:2] != b"\x54\x02":
             return word(Status.NO_EF)
         offset = int.from_bytes(command.data[2:4], "big")
-        part = self._file[offset : offset + (command.length or 0)]
+        part = content[offset : offset + (command.length or 0)]
         return part + word(Status.OK if len(part) == command.length else Status.END_REACHED)
 
     def _enumerate(self, _command: Command) -> bytes:
-        files = [0xCC00, *(prefix + index for index in self._keys for prefix in (0xCC00, 0xC400, 0xCE00))]
+        files = [0xCC00, *(0xCC00 + index for index in self._keys), *(file for file in self._files if file >= 0xC000)]
         return b"".join(word(file) for file in files) + word(Status.OK)
 
     def _verify(self, command: Command) -> bytes:
@@ -143,12 +148,26 @@ class ScHsmCard:
         self._report(f"verify tries={self.tries}")
         return self._counter()
 
+    def _write(self, command: Command) -> bytes:
+        if not self._user_ok:
+            return word(Status.NOT_ALLOWED)
+        memory = Memory(self._keys, self._files)
+        self._report("write")
+        match command.ins:
+            case 0x46:
+                return generate(memory, command, self._serial)
+            case 0xD7:
+                answer = update(memory, command, self._file)
+                self._file = command.p1 << 8 | command.p2 or self._file
+                return answer
+        return delete(memory, command)
+
     def _sign(self, command: Command) -> bytes:
         """80 68 key algorithm: 70 signs a digest, 73 hashes as well. The answer is DER."""
         if not self._user_ok:
             return word(Status.NOT_ALLOWED)
         key, algorithm = self._keys.get(command.p1), ECDSA.get(command.p2)
-        if key is None or algorithm is None:
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or algorithm is None:
             return word(Status.WRONG_PARAMETERS)
         if command.p2 == 0x70 and len(command.data) != DIGEST_SIZE:
             return word(Status.WRONG_LENGTH)

@@ -1,0 +1,53 @@
+"""A card that is pulled in the middle of being written: for every state that a torn renewal can leave behind."""
+
+from __future__ import annotations
+
+import threading
+from typing import Final
+
+from sdbox.smartcard.virtual.apdu import HEADER, VirtualCard
+from sdbox.smartcard.virtual.sensor import Report
+
+# Commands that change what stays on a card: CHANGE and RESET RETRY COUNTER, GENERATE, WRITE, UPDATE, PUT DATA, files.
+WRITING: Final = frozenset({0x24, 0x2C, 0x46, 0x47, 0xD0, 0xD1, 0xD6, 0xD7, 0xDA, 0xDB, 0xDC, 0xE0, 0xE4})
+
+
+class CutCard:
+    """Passes everything on. After `cut(n)` it obeys n more writing commands and then answers no more, until pulled.
+
+    The n-th is obeyed, but its answer is lost; with 0 the next one is not even obeyed. Then it reports `cut`.
+    """
+
+    def __init__(self, card: VirtualCard, report: Report) -> None:
+        self._card = card
+        self._report = report
+        self._left: int | None = None
+        self._gone = threading.Event()
+
+    def cut(self, writes: int) -> None:
+        """Arm."""
+        self._left = writes
+
+    @property
+    def atr(self) -> bytes:
+        return self._card.atr
+
+    def power(self) -> None:
+        self._gone.clear()
+        self._card.power()
+
+    def pulled(self) -> None:
+        self._gone.set()
+        self._card.pulled()
+
+    def process(self, apdu: bytes) -> bytes:
+        if self._left is None or len(apdu) < HEADER or apdu[1] not in WRITING:
+            return self._card.process(apdu)
+        answer = self._card.process(apdu) if self._left else b""
+        self._left = max(self._left - 1, 0)
+        if self._left:
+            return answer
+        self._left = None
+        self._report("cut")
+        self._gone.wait()
+        return b""
