@@ -17,7 +17,7 @@ from dbus_next.errors import DBusError
 from dbus_next.message import Message
 
 from sdbox.agent.dbus import CALLS, NAME, PATH, PROPERTIES, AgentInterface, Identity, Inputs, leave, serve
-from sdbox.agent.events import Acknowledge, Cancel, Event, Pick
+from sdbox.agent.events import Acknowledge, Cancel, Confirm, Event, Pick
 from sdbox.agent.view import View
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import Offer
@@ -131,9 +131,9 @@ def test_properties_and_their_changes(tmp_path: Path) -> None:
 
 def test_calls_become_events(tmp_path: Path) -> None:
     async def scene(heard: Heard, client: MessageBus) -> None:
-        for member, body in (("Pick", ["atlas"]), ("Cancel", []), ("Acknowledge", [])):
+        for member, body in (("Pick", ["atlas"]), ("Cancel", []), ("Acknowledge", []), ("Confirm", [])):
             assert (await call(client, member, *body)).message_type is MessageType.METHOD_RETURN
-        assert heard.events == [Pick("atlas"), Cancel(), Acknowledge()]
+        assert heard.events == [Pick("atlas"), Cancel(), Acknowledge(), Confirm()]
         assert (await call(client, "Reboot")).message_type is MessageType.ERROR
         wrong = await client.call(Message(NAME, PATH, NAME, "Pick", signature="i", body=[1]))
         assert wrong is not None

@@ -251,7 +251,7 @@ def test_a_box_that_is_not_enrolled_is_refused_and_heals(bench: Bench, folder: P
             await agent.until(State.REFUSED_LINK)
             assert agent.view.reason == "box-unknown"
             agent.insert()
-            await until("the card to be noticed", lambda: agent.agent._card is not None)
+            await until("the card to be noticed", lambda: agent.agent._here.card is not None)
             assert agent.agent.state is State.REFUSED_LINK
             bench.gateway.enrol(bench.box)
             agent.agent.post(Acknowledge())

@@ -65,8 +65,9 @@ def test_wrong_finger_spends_one_try_until_the_card_is_blocked(pcscd: Pcscd) -> 
             async with await start("sc-hsm-bio") as worker:
                 for tries, reason in ((2, Reason.CARD_FINGER), (1, Reason.CARD_FINGER), (0, Reason.CARD_BLOCKED)):
                     with pytest.raises(LoginRefused) as refused:
-                        await worker.login(None)
+                        await worker.login(None, last_try=tries == 0)
                     assert (refused.value.reason, refused.value.tries) == (reason, tries)
+                    assert refused.value.final_try == (tries == 1)
                     status = await worker.status()
                     assert (status.tries, status.final_try, status.blocked) == (tries, tries == 1, tries == 0)
                 with pytest.raises(LoginRefused) as refused:
@@ -75,6 +76,31 @@ def test_wrong_finger_spends_one_try_until_the_card_is_blocked(pcscd: Pcscd) -> 
 
         asyncio.run(scene())
         assert card.verifies == 3, "a blocked card must not be asked again"
+
+
+@pytest.mark.parametrize("name", ["sc-hsm-bio", "piv"])
+def test_the_last_try_is_left_alone_without_the_users_word(pcscd: Pcscd, name: str) -> None:
+    with emulated_card(pcscd, name) as card:
+        card.insert()
+        card.tell("auto wrong")
+        finger = name == "sc-hsm-bio"
+
+        async def scene() -> None:
+            async with await start(name) as worker:
+                for _ in range(2):
+                    with pytest.raises(LoginRefused):
+                        await worker.login(None if finger else bytearray(b"654321"))
+                for _ in range(2):
+                    with pytest.raises(LoginRefused) as refused:
+                        await worker.login(None if finger else bytearray(b"654321"))
+                    assert (refused.value.reason, refused.value.tries) == (Reason.CARD_LAST_TRY, 1)
+                assert card.verifies == 2
+                card.tell("auto good")
+                pin = None if finger else bytearray(PIN.encode())
+                assert len((await worker.login(pin, last_try=True)).containers) == 2
+
+        asyncio.run(scene())
+        assert card.verifies == 3
 
 
 def test_nobody_touches_and_no_try_is_lost(pcscd: Pcscd) -> None:

@@ -21,7 +21,8 @@ FLOW = Path(__file__).parents[2] / "docs" / "flow.md"
 EVENTS: tuple[e.Event, ...] = (
     *(e.Started(), e.LinkUp(), e.Attested(), e.LinkRefused(Reason.BOX_UNKNOWN), e.LinkLost(Reason.PROTOCOL)),
     *(e.SessionRevoked("s", Reason.SESSION_REVOKED), CardInserted("r", b""), CardRemoved("r")),
-    *(e.FingerAwaited(3), e.PinAwaited(3), e.FingerRefused(Reason.CARD_FINGER, 2), e.PinRefused(Reason.CARD_PIN, 2)),
+    *(e.FingerAwaited(3), e.PinAwaited(3), e.LastFinger(1), e.LastPin(1, Reason.CARD_PIN), e.Confirm()),
+    *(e.FingerRefused(Reason.CARD_FINGER, 2), e.PinRefused(Reason.CARD_PIN, 2)),
     *(e.CardRefused(Reason.CARD_EMPTY), e.Verified(CardIdentity("1", "v", ())), e.Offered(()), e.DesktopShown()),
     *(e.ProjectRefused(Reason.TUNNEL_FAILED), e.DesktopEnded(), e.Pick("atlas"), e.SubmitPin(), e.Cancel()),
     *(e.Acknowledge(), e.SwitchKey(), e.WipedIdle(), e.WipedOffline(), e.WipedRefused(), e.WipedReady(), e.Broken()),
@@ -105,14 +106,26 @@ def in_order(seen: list[type[e.Event]], wanted: tuple[type[e.Event], ...]) -> bo
 
 @pytest.mark.parametrize("state", State)
 def test_one_verify_per_act_of_the_user(state: State) -> None:
-    """S7: only an insertion just read, a typed PIN or an acknowledged refusal leads into a VERIFY."""
+    """S7: only an insertion just read, a typed PIN, an acknowledged refusal or a confirmed last try leads there."""
     ways = {
         (origin, event)
         for (origin, event), target in ALLOWED.items()
         if target is state is not origin and state in {State.FINGER, State.CHECKING_PIN}
     }
     allowed = {
-        State.FINGER: {(State.READING_CARD, e.FingerAwaited), (State.REFUSED_FINGER, e.Acknowledge)},
+        State.FINGER: {
+            (State.READING_CARD, e.FingerAwaited),
+            (State.REFUSED_FINGER, e.Acknowledge),
+            (State.LAST_FINGER, e.Confirm),
+        },
         State.CHECKING_PIN: {(State.PIN, e.SubmitPin)},
     }
     assert ways == allowed.get(state, set())
+
+
+@pytest.mark.parametrize("state", [State.LAST_FINGER, State.LAST_PIN])
+def test_before_the_last_try_only_the_users_word_goes_on(state: State) -> None:
+    ways = {(event, target) for (origin, event), target in ALLOWED.items() if origin is state is not target}
+    on = State.FINGER if state is State.LAST_FINGER else State.PIN
+    ends = {(CardRemoved, State.ENDING), (e.LinkLost, State.ENDING)}
+    assert ways == {(e.Confirm, on), (e.Cancel, State.REFUSED_CARD)} | ends

@@ -15,7 +15,15 @@ from sdbox.agent import switchkey
 from sdbox.agent.card import first_step, refused_step
 from sdbox.agent.config import ConfigError, image_version, load_site, read_box_id
 from sdbox.agent.desktop import client_arguments
-from sdbox.agent.events import CardRefused, FingerAwaited, FingerRefused, PinAwaited, PinRefused
+from sdbox.agent.events import (
+    CardRefused,
+    FingerAwaited,
+    FingerRefused,
+    LastFinger,
+    LastPin,
+    PinAwaited,
+    PinRefused,
+)
 from sdbox.agent.firewall import allow_endpoints
 from sdbox.agent.keys import TunnelKey
 from sdbox.agent.machine import State
@@ -101,9 +109,9 @@ def test_endpoints_are_addresses_of_the_set() -> None:
     ("status", "step"),
     [
         (LoginStatus(LoginMethod.FINGER, 3, final_try=False, blocked=False), FingerAwaited(3)),
-        (LoginStatus(LoginMethod.FINGER, 1, final_try=True, blocked=False), FingerRefused(Reason.CARD_FINGER, 1)),
+        (LoginStatus(LoginMethod.FINGER, 1, final_try=True, blocked=False), LastFinger(1)),
         (LoginStatus(LoginMethod.PIN, None, final_try=False, blocked=False), PinAwaited(None)),
-        (LoginStatus(LoginMethod.PIN, 1, final_try=True, blocked=False), PinRefused(Reason.CARD_PIN, 1)),
+        (LoginStatus(LoginMethod.PIN, 1, final_try=True, blocked=False), LastPin(1)),
         (LoginStatus(LoginMethod.FINGER, 0, final_try=False, blocked=True), CardRefused(Reason.CARD_BLOCKED)),
     ],
 )
@@ -117,6 +125,9 @@ def test_refused_logins() -> None:
     )
     assert refused_step(LoginMethod.PIN, LoginRefused(Reason.CARD_PIN, 2)) == PinRefused(Reason.CARD_PIN, 2)
     assert refused_step(LoginMethod.PIN, LoginRefused(Reason.CARD_BLOCKED, 0)) == CardRefused(Reason.CARD_BLOCKED)
+    wrong, unknown = LoginRefused(Reason.CARD_FINGER, 1), LoginRefused(Reason.CARD_PIN, None, final_try=True)
+    assert refused_step(LoginMethod.FINGER, wrong) == LastFinger(1, Reason.CARD_FINGER)
+    assert refused_step(LoginMethod.PIN, unknown) == LastPin(None, Reason.CARD_PIN)
 
 
 def test_the_view_forgets_with_the_card() -> None:

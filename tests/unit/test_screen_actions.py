@@ -72,7 +72,22 @@ def test_the_pins_keys() -> None:
 
 def test_escape_leaves_what_can_be_left() -> None:
     leaving = {state for state in ScreenState if action_of(AgentProperties(state), LOCAL, Key.ESCAPE) == act.Cancel()}
-    assert leaving == {ScreenState.PIN, ScreenState.PICKER, ScreenState.CONNECTING}
+    assert leaving == {ScreenState.PIN, ScreenState.LAST_TRY, ScreenState.PICKER, ScreenState.CONNECTING}
+
+
+def test_the_last_try_is_never_a_matter_of_one_key() -> None:
+    last = AgentProperties(ScreenState.LAST_TRY, Reason.CARD_LAST_TRY)
+    assert act.Confirm() not in {action_of(last, LOCAL, key) for key in Key}
+    assert action_of(last, LOCAL, Key.ENTER) == act.Cancel()
+    choice = action_of(last, LOCAL, Key.DOWN)
+    assert isinstance(choice, act.Select)
+    assert action_of(last, Local(selected=choice.project), Key.ENTER) == act.Confirm()
+    confirming = {(state, key) for state in ScreenState for key in Key if _confirms(state, key, choice.project)}
+    assert confirming == {(ScreenState.LAST_TRY, Key.ENTER)}
+
+
+def _confirms(state: ScreenState, key: Key, selected: str) -> bool:
+    return action_of(AgentProperties(state, projects=PROJECTS), Local(selected=selected), key) == act.Confirm()
 
 
 def test_only_enter_acknowledges_and_only_a_refusal_or_a_card_that_stayed_in() -> None:

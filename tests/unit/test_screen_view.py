@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from sdbox.agent.screen import texts as t
 from sdbox.agent.screen.model import AgentProperties, Local, Project, parse_properties
 from sdbox.agent.screen.palette import ScreenState
 from sdbox.agent.screen.texts import Language
@@ -98,7 +99,18 @@ def test_a_refusal_shows_sentence_advice_and_code(reason: Reason) -> None:
 
 def test_tries_are_shown_for_finger_pin_and_refusal_only() -> None:
     with_tries = {state for state in ScreenState if view_of(replace(PICK, state=state, tries=2), ENGLISH).tries}
-    assert with_tries == {ScreenState.FINGER, ScreenState.PIN, ScreenState.REFUSED}
+    assert with_tries == {ScreenState.FINGER, ScreenState.PIN, ScreenState.LAST_TRY, ScreenState.REFUSED}
+
+
+@pytest.mark.parametrize("local", [FRENCH, ENGLISH])
+def test_before_the_last_try_the_screen_says_what_is_at_stake(local: Local) -> None:
+    first = view_of(AgentProperties(ScreenState.LAST_TRY, Reason.CARD_LAST_TRY, tries=1), local)
+    after = view_of(AgentProperties(ScreenState.LAST_TRY, Reason.CARD_FINGER, tries=1), local)
+    assert (first.code, after.code) == ("card-last-try", "card-finger")
+    assert first.headline.endswith("?")
+    assert first.tries
+    assert after.message.startswith(t.explain(Reason.CARD_FINGER, local.language))
+    assert [(row.number, row.enabled, row.selected) for row in first.rows] == [(0, True, True), (0, True, False)]
 
 
 def test_the_pin_is_known_to_the_view_by_its_length_only() -> None:

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from sdbox.agent import journal
-from sdbox.agent.events import CardRefused, CardStep, FingerAwaited, FingerRefused, PinAwaited, PinRefused, Verified
+from sdbox.agent.events import (
+    CardRefused,
+    CardStep,
+    FingerAwaited,
+    FingerRefused,
+    LastFinger,
+    LastPin,
+    PinAwaited,
+    PinRefused,
+    Verified,
+)
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.client import CardWorker
@@ -58,10 +68,13 @@ class CardSeat:
         self._method = status.method
         return first_step(status)
 
-    async def login(self, pin: bytearray | None) -> CardStep:
-        """Verify the holder with one VERIFY; `pin` is overwritten by the worker's client."""
+    async def login(self, pin: bytearray | None, *, last_try: bool) -> CardStep:
+        """Verify the holder with one VERIFY; `pin` is overwritten by the worker's client.
+
+        The card's last try is left alone unless `last_try`: the worker looks at the counter once more before.
+        """
         try:
-            self.identity = await self._live().login(pin)
+            self.identity = await self._live().login(pin, last_try=last_try)
         except LoginRefused as refused:
             return refused_step(self._method, refused)
         except Refusal as refusal:
@@ -114,18 +127,24 @@ class CardSeat:
 
 
 def first_step(status: LoginStatus) -> CardStep:
-    """Return what follows an insertion. The last try is not begun before the user says so (S7)."""
+    """Return what follows an insertion. The last try is not begun before the user confirms it (S7)."""
     if status.blocked:
         return CardRefused(Reason.CARD_BLOCKED)
-    if status.method is LoginMethod.FINGER:
-        return FingerRefused(Reason.CARD_FINGER, status.tries) if status.final_try else FingerAwaited(status.tries)
-    return PinRefused(Reason.CARD_PIN, status.tries) if status.final_try else PinAwaited(status.tries)
+    if status.final_try:
+        return last_step(status.method, status.tries, None)
+    return FingerAwaited(status.tries) if status.method is LoginMethod.FINGER else PinAwaited(status.tries)
 
 
 def refused_step(method: LoginMethod, refused: LoginRefused) -> CardStep:
     """Return what a refused login means for the state machine."""
     if refused.reason is Reason.CARD_BLOCKED:
         return CardRefused(refused.reason)
+    if refused.final_try:
+        return last_step(method, refused.tries, refused.reason)
     if method is LoginMethod.FINGER:
         return FingerRefused(refused.reason, refused.tries)
     return PinRefused(refused.reason, refused.tries)
+
+
+def last_step(method: LoginMethod, tries: int | None, refused: Reason | None) -> CardStep:
+    return LastFinger(tries, refused) if method is LoginMethod.FINGER else LastPin(tries, refused)

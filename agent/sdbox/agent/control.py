@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from sdbox.agent import events as m
 from sdbox.agent import journal
@@ -18,11 +19,15 @@ from sdbox.agent.card import CardSeat
 from sdbox.agent.dbus import AgentInterface
 from sdbox.agent.jobs import Jobs, Post, Work
 from sdbox.agent.machine import State, step
+from sdbox.agent.presence import Presence
 from sdbox.agent.session import Door, ask_offers
 from sdbox.agent.view import Memory, View, view_of
 from sdbox.agent.wipe import CARD_REMOVED, FAILED, USER, wipe
 from sdbox.protocol.reasons import Reason
 from sdbox.smartcard.values import CardInserted, CardRemoved
+
+# No VERIFY was begun with a card that is read for the first time in these states.
+UNTOUCHED: Final = {State.READING_CARD, State.PIN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +51,7 @@ class Agent:
         self._jobs = Jobs(self._put)
         self._view = View()
         self._memory = Memory()
-        self._card: CardInserted | None = None  # the one that is in
-        self._fresh = False  # nothing was done with it since its insertion
-        self._seat: CardSeat | None = None
-        self._pin: bytearray | None = None
+        self._here = Presence()
         self._attested = False
         self._link_reason: Reason | None = None
         self.parts = wire(self)
@@ -64,8 +66,7 @@ class Agent:
 
     def submit_pin(self, pin: bytearray) -> None:
         """Take the PIN over: it is used for one VERIFY, or overwritten at once if none was asked for."""
-        self._drop_pin()
-        self._pin = pin
+        self._here.keep_pin(pin)
         self.post(m.SubmitPin())
 
     async def run(self) -> None:
@@ -84,7 +85,7 @@ class Agent:
         self.parts.door.kill_picture()
         self._jobs.cancel()
         await self._jobs.settled()
-        await wipe(FAILED, time.monotonic(), self.parts.door, self._seat)
+        await wipe(FAILED, time.monotonic(), self.parts.door, self._here.leave())
 
     def handle(self, event: m.Event, when: float) -> None:
         """Do what `event` means now. Never waits. `when`: time.monotonic() when it was posted."""
@@ -96,7 +97,7 @@ class Agent:
         if self.state is not before:
             self._enter(before, known, when)
         if self.state is not State.CHECKING_PIN:
-            self._drop_pin()
+            self._here.drop_pin()
         self._show()
 
     def _put(self, number: int | None, event: m.Event) -> None:
@@ -106,9 +107,9 @@ class Agent:
         """Keep what outlasts states, and return the event as the table knows it; None if it is not for this box now."""
         match event:
             case CardInserted():
-                return self._inserted(event)
-            case CardRemoved(reader):
-                return self._removed(event, reader)
+                return self._here.inserted(event)
+            case CardRemoved():
+                return self._removed(event)
             case m.Attested() | m.LinkLost() | m.LinkRefused():
                 self._note_link(event)
             case m.SessionRevoked(session) if session != self.parts.door.session:
@@ -117,6 +118,8 @@ class Agent:
                 return self._picked(project)
             case m.Acknowledge():
                 return self._acknowledged(event)
+            case m.Confirm():
+                self._here.last_try = self.state in {State.LAST_FINGER, State.LAST_PIN}
             case m.WipedReady():
                 return self._after_wipe()
         return event
@@ -124,30 +127,23 @@ class Agent:
     def _note_link(self, event: m.Attested | m.LinkLost | m.LinkRefused) -> None:
         self._attested = isinstance(event, m.Attested)
         self._link_reason = event.reason if isinstance(event, m.LinkRefused) else None
-        if self.state in {State.READING_CARD, State.PIN} and not self._attested:
-            self._fresh = True  # no VERIFY was begun since the insertion: it still counts as the user's action (S7)
+        if self.state in UNTOUCHED and not self._attested:
+            self._here.untouched = True  # no VERIFY was begun since the insertion: that still counts (S7)
 
     def _acknowledged(self, event: m.Acknowledge) -> m.Event:
         if self.state is State.REFUSED_LINK:
             self.parts.link.hurry()
-        if self.state is State.INSERT_CARD and self._card is not None:
-            return self._card  # the user asks for the card that stayed in: their action, so one VERIFY may follow (S7)
+        if self.state is State.INSERT_CARD and self._here.card is not None:
+            return (
+                self._here.card
+            )  # the user asks for the card that stayed in: their action, so one VERIFY may follow (S7)
         return event
 
-    def _inserted(self, event: CardInserted) -> m.Event | None:
-        if self._card is not None:
-            return None  # a second reader: one card at a time
-        self._card, self._fresh = event, True
-        return event
-
-    def _removed(self, event: CardRemoved, reader: str) -> m.Event | None:
-        if self._card is None or reader != self._card.reader:
-            return None
-        self.parts.door.kill_picture()  # before anything else, in whatever state: the picture must go (S6)
-        if self._seat is not None:
-            self._seat.kill()
-        self._card = None
-        return event
+    def _removed(self, event: CardRemoved) -> m.Event | None:
+        known = self._here.removed(event)
+        if known is not None:
+            self.parts.door.kill_picture()  # before anything else, in whatever state: the picture must go (S6)
+        return known
 
     def _picked(self, project: str) -> m.Event | None:
         """A pick of what is already open only closes the picker; one that is not offered is none."""
@@ -160,15 +156,17 @@ class Agent:
         """Where closing leads: what is gone decides."""
         if self.state is State.CLOSING:
             return m.WipedReady() if self._memory.reason is None else m.WipedRefused()
-        if self._seat is not None:
-            self._jobs.aside(self._seat.close())
-            self._seat = None
+        if (seat := self._here.leave()) is not None:
+            self._jobs.aside(seat.close())
         return m.WipedIdle() if self._attested else m.WipedOffline()
 
     def _remember(self, event: m.Event) -> None:
         match event:
             case m.FingerAwaited(tries) | m.PinAwaited(tries):
                 self._memory = replace(self._memory, tries=tries)
+            case m.LastFinger(tries, refused) | m.LastPin(tries, refused):
+                self._memory = replace(self._memory, tries=tries)
+                self._refuse(refused or Reason.CARD_LAST_TRY)
             case m.FingerRefused(reason, tries) | m.PinRefused(reason, tries):
                 self._memory = replace(self._memory, tries=tries)
                 self._refuse(reason)
@@ -195,19 +193,17 @@ class Agent:
                 self._wait_for_world()
             case State.READING_CARD if isinstance(event, CardInserted):
                 self._read_card(event)
-            case State.FINGER | State.CHECKING_PIN if self._seat is not None:
-                pin, self._pin = self._pin, None
-                self._forget_reason()
-                self._jobs.start(_report(self._seat.login(pin)))
-            case State.OFFERING if self._seat is not None:
+            case State.FINGER | State.CHECKING_PIN if (seat := self._here.seat) is not None:
+                self._verify(seat)
+            case State.OFFERING if (seat := self._here.seat) is not None:
                 journal.phase("verified")
-                self._jobs.start(_report(ask_offers(self.parts.link.channel, self._seat)))
+                self._jobs.start(_report(ask_offers(self.parts.link.channel, seat)))
             case State.PIN | State.PICK:
                 self._forget_reason()
                 if before is State.OFFERING:
                     journal.phase("offers")
-            case State.CONNECTING if isinstance(event, m.Pick) and self._seat is not None:
-                self._connect(event.project, self._seat)
+            case State.CONNECTING if isinstance(event, m.Pick) and (seat := self._here.seat) is not None:
+                self._connect(event.project, seat)
             case State.CLOSING | State.ENDING if before is not State.CLOSING:
                 self._close(event, when)
             case State.FAILED:
@@ -217,15 +213,17 @@ class Agent:
         self._memory = Memory()
         if self.state is State.NETWORK and self._link_reason is not None:
             self.post(m.LinkRefused(self._link_reason))  # it was refused while the session was being wiped
-        if self.state is State.INSERT_CARD and self._card is not None and self._fresh:
-            card, self._card = self._card, None  # it went in before the box was attested
-            self.post(card)
+        if self.state is State.INSERT_CARD and (card := self._here.waiting()) is not None:
+            self.post(card)  # it went in before the box was attested
 
     def _read_card(self, card: CardInserted) -> None:
         journal.phase("card-in")
-        self._fresh = False
-        self._seat = self.parts.seat(card)
-        self._jobs.start(_report(self._seat.read()))
+        self._jobs.start(_report(self._here.begin(self.parts.seat(card)).read()))
+
+    def _verify(self, seat: CardSeat) -> None:
+        """Begin exactly one VERIFY (S7)."""
+        self._forget_reason()
+        self._jobs.start(_report(seat.login(self._here.take_pin(), last_try=self._here.take_last_try())))
 
     def _connect(self, project: str, seat: CardSeat) -> None:
         journal.phase("picked")
@@ -243,9 +241,7 @@ class Agent:
             if isinstance(event, m.Cancel | m.DesktopEnded)
             else FAILED
         )
-        seat = None
-        if self.state is State.ENDING:
-            seat, self._seat = self._seat, None
+        seat = self._here.leave() if self.state is State.ENDING else None
         self._jobs.start(self._wiping(cause, when, seat))
 
     def _wiping(self, cause: str, when: float, seat: CardSeat | None) -> Work:
@@ -260,17 +256,11 @@ class Agent:
 
     def _fail(self, when: float) -> None:
         journal.refused(self._memory.reason or Reason.INTERNAL)
-        seat, self._seat = self._seat, None
-        self._jobs.start(self._wiping(FAILED, when, seat))
+        self._jobs.start(self._wiping(FAILED, when, self._here.leave()))
         self.failed.set()
 
     def _forget_reason(self) -> None:
         self._memory = replace(self._memory, reason=None)
-
-    def _drop_pin(self) -> None:
-        if self._pin is not None:
-            self._pin[:] = bytes(len(self._pin))
-            self._pin = None
 
     def _show(self) -> None:
         view = view_of(self.state, self._memory)

@@ -19,7 +19,7 @@ from dbus_next.message import Message
 from dbus_next.signature import Variant
 
 from sdbox.agent import journal
-from sdbox.agent.events import Acknowledge, Cancel, Event, Pick
+from sdbox.agent.events import Acknowledge, Cancel, Confirm, Event, Pick
 from sdbox.agent.view import View
 from sdbox.protocol.reasons import Reason, Refusal
 
@@ -33,7 +33,7 @@ PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 SIGNATURES: Final = {
     "State": "s", "Reason": "s", "Tries": "i", "Projects": "a(ssss)", "Current": "s", "BoxId": "s", "Version": "s",
 }  # fmt: skip
-CALLS: Final = {"Pick": "s", "SubmitPin": "h", "Cancel": "", "Acknowledge": ""}
+CALLS: Final = {"Pick": "s", "SubmitPin": "h", "Cancel": "", "Acknowledge": "", "Confirm": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,8 @@ class AgentInterface:
                 self._inputs.post(Cancel())
             case "Acknowledge":
                 self._inputs.post(Acknowledge())
+            case "Confirm":
+                self._inputs.post(Confirm())
             case "SubmitPin":
                 reading = asyncio.ensure_future(self._take_pin(message.unix_fds, message.body[0]))
                 self._readers.add(reading)

@@ -61,8 +61,24 @@ class PinAwaited:
 
 
 @dataclass(frozen=True, slots=True)
+class LastFinger:
+    """One more wrong finger blocks the card: nothing happens until the user confirms. `refused`: what came before."""
+
+    tries: int | None
+    refused: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LastPin:
+    """The same for a PIN."""
+
+    tries: int | None
+    refused: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FingerRefused:
-    """Wrong finger, none in time, or only the last try left: nothing more happens until the user says so (S7)."""
+    """Wrong finger or none in time: nothing more happens until the user says so (S7)."""
 
     reason: Reason
     tries: int | None
@@ -70,7 +86,7 @@ class FingerRefused:
 
 @dataclass(frozen=True, slots=True)
 class PinRefused:
-    """Wrong PIN, or only the last try left: nothing more happens until the user says so (S7)."""
+    """Wrong PIN: nothing more happens until the user says so (S7)."""
 
     reason: Reason
     tries: int | None
@@ -137,6 +153,11 @@ class Acknowledge:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirm:
+    """The user wants the card's last try to be spent."""
+
+
+@dataclass(frozen=True, slots=True)
 class SwitchKey:
     """The picker key was pressed."""
 
@@ -167,8 +188,10 @@ class Broken:
 
 
 LinkEvent = LinkUp | Attested | LinkRefused | LinkLost | SessionRevoked
-CardStep = FingerAwaited | PinAwaited | FingerRefused | PinRefused | CardRefused | Verified | Offered
+CardStep = (
+    FingerAwaited | PinAwaited | LastFinger | LastPin | FingerRefused | PinRefused | CardRefused | Verified | Offered
+)
 ProjectStep = DesktopShown | ProjectRefused | DesktopEnded
-UserEvent = Pick | SubmitPin | Cancel | Acknowledge | SwitchKey
+UserEvent = Pick | SubmitPin | Cancel | Acknowledge | Confirm | SwitchKey
 Wiped = WipedIdle | WipedOffline | WipedRefused | WipedReady
 Event = Started | LinkEvent | CardInserted | CardRemoved | CardStep | ProjectStep | UserEvent | Wiped | Broken

@@ -16,11 +16,14 @@ from sdbox.agent.events import (
     Attested,
     Cancel,
     CardRefused,
+    Confirm,
     DesktopEnded,
     DesktopShown,
     Event,
     FingerAwaited,
     FingerRefused,
+    LastFinger,
+    LastPin,
     LinkLost,
     LinkRefused,
     LinkUp,
@@ -53,6 +56,8 @@ class State(StrEnum):
     FINGER = "finger"  # one VERIFY is running
     PIN = "pin"
     CHECKING_PIN = "checking-pin"  # one VERIFY is running
+    LAST_FINGER = "last-finger"  # one more mistake blocks the card: the user confirms first
+    LAST_PIN = "last-pin"
     OFFERING = "offering"  # holder verified; the gateway judges the containers
     PICK = "pick"
     CONNECTING = "connecting"
@@ -71,6 +76,8 @@ class State(StrEnum):
 SHOWN: Final[dict[State, str]] = {
     **{state: state.value for state in State},
     State.CHECKING_PIN: "reading-card",
+    State.LAST_FINGER: "last-try",
+    State.LAST_PIN: "last-try",
     State.OFFERING: "reading-card",
     State.ENDING: "closing",
     State.REFUSED_LINK: "refused",
@@ -86,7 +93,8 @@ Table = dict[tuple[State, type[Event]], State]
 _S = State
 
 # What a user does, or the world, may come a moment too late for the state it was meant for: it then changes nothing.
-_LATE: Table = {(state, event): state for state in State for event in (Pick, SubmitPin, Cancel, Acknowledge, SwitchKey)}
+_USER_EVENTS = (Pick, SubmitPin, Cancel, Acknowledge, Confirm, SwitchKey)
+_LATE: Table = {(state, event): state for state in State for event in _USER_EVENTS}
 _NO_CARD_YET = (_S.STARTING, _S.NETWORK, _S.ATTESTING, _S.REFUSED_LINK, _S.ENDING, _S.FAILED)
 _READER: Table = {(state, event): state for state in _NO_CARD_YET for event in (CardInserted, CardRemoved)}
 _LINK_EVENTS = (LinkUp, Attested, LinkRefused, LinkLost, SessionRevoked)
@@ -99,7 +107,8 @@ _CROSSED: Table = {
 }
 _CARD_IN = (
     *(_S.READING_CARD, _S.FINGER, _S.PIN, _S.CHECKING_PIN, _S.OFFERING, _S.PICK, _S.CONNECTING, _S.SESSION, _S.PICKER),
-    *(_S.CLOSING, _S.REFUSED_FINGER, _S.REFUSED_PIN, _S.REFUSED_CARD, _S.REFUSED_PROJECT),
+    *(_S.LAST_FINGER, _S.LAST_PIN, _S.CLOSING, _S.REFUSED_FINGER, _S.REFUSED_PIN, _S.REFUSED_CARD),
+    _S.REFUSED_PROJECT,
 )
 _ENDS: Table = {(state, event): _S.ENDING for state in _CARD_IN for event in (CardRemoved, LinkLost)}
 _SESSION_ENDS: Table = {
@@ -129,17 +138,23 @@ ALLOWED: Final[Table] = {
     (_S.INSERT_CARD, CardRemoved): _S.INSERT_CARD,
     (_S.READING_CARD, FingerAwaited): _S.FINGER,
     (_S.READING_CARD, PinAwaited): _S.PIN,
-    (_S.READING_CARD, FingerRefused): _S.REFUSED_FINGER,
-    (_S.READING_CARD, PinRefused): _S.REFUSED_PIN,
+    (_S.READING_CARD, LastFinger): _S.LAST_FINGER,
+    (_S.READING_CARD, LastPin): _S.LAST_PIN,
     (_S.READING_CARD, CardRefused): _S.REFUSED_CARD,
     (_S.FINGER, Verified): _S.OFFERING,
     (_S.FINGER, FingerRefused): _S.REFUSED_FINGER,
+    (_S.FINGER, LastFinger): _S.LAST_FINGER,
     (_S.FINGER, CardRefused): _S.REFUSED_CARD,
+    (_S.LAST_FINGER, Confirm): _S.FINGER,
+    (_S.LAST_FINGER, Cancel): _S.REFUSED_CARD,
     (_S.REFUSED_FINGER, Acknowledge): _S.FINGER,
     (_S.PIN, SubmitPin): _S.CHECKING_PIN,
     (_S.CHECKING_PIN, Verified): _S.OFFERING,
     (_S.CHECKING_PIN, PinRefused): _S.REFUSED_PIN,
+    (_S.CHECKING_PIN, LastPin): _S.LAST_PIN,
     (_S.CHECKING_PIN, CardRefused): _S.REFUSED_CARD,
+    (_S.LAST_PIN, Confirm): _S.PIN,
+    (_S.LAST_PIN, Cancel): _S.REFUSED_CARD,
     (_S.REFUSED_PIN, Acknowledge): _S.PIN,
     (_S.OFFERING, Offered): _S.PICK,
     (_S.OFFERING, CardRefused): _S.REFUSED_CARD,

@@ -10,7 +10,11 @@ from sdbox.protocol.reasons import Reason
 from sdbox.protocol.values import Offer
 
 UNKNOWN: Final = -1
-_COUNTING: Final = (State.FINGER, State.PIN, State.CHECKING_PIN, State.REFUSED_FINGER, State.REFUSED_PIN)
+_LAST: Final = (State.LAST_FINGER, State.LAST_PIN)
+_COUNTING: Final = (
+    *(State.FINGER, State.PIN, State.CHECKING_PIN, State.REFUSED_FINGER, State.REFUSED_PIN),
+    *_LAST,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Memory:
 
 def view_of(state: State, memory: Memory) -> View:
     """Return what is shown in `state`: nothing of a card that is gone, no reason but in a refusal."""
-    reason = memory.reason if SHOWN[state] == "refused" else None
+    reason = memory.reason if SHOWN[state] == "refused" or state in _LAST else None
     if state is State.FAILED:
         reason = memory.reason or Reason.INTERNAL
     return View(

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     CARD_FINGER = "card-finger"
     CARD_PIN = "card-pin"
     CARD_TIMEOUT = "card-timeout"
+    CARD_LAST_TRY = "card-last-try"
     CARD_BLOCKED = "card-blocked"
     CARD_EMPTY = "card-empty"
     CARD_PROOF = "card-proof"
@@ -117,6 +118,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Aucun doigt présenté. Retirez et réinsérez la carte pour réessayer.",
         "No finger was presented. Remove and insert the card to try again.",
         "The card's sensor timed out; no try was spent.",
+    ),
+    Reason.CARD_LAST_TRY: Explanation(
+        "Il reste un seul essai : une erreur de plus bloque la carte.",
+        "One try is left: one more mistake blocks the card.",
+        "The holder is asked before the last try, and here said no; a right finger or PIN sets the counter back.",
     ),
     Reason.CARD_BLOCKED: Explanation(
         "Cette carte est bloquée. Adressez-vous à votre correspondant.",

@@ -142,16 +142,17 @@ def _plan(variant: str, options: dict[str, str]) -> CardPlan:
 @click.option("--wait", default=10.0, show_default=True, help="Seconds to wait for a card.")
 @click.option("--login", is_flag=True, help="Verify the holder (one finger, or the PIN of --pin-fd) and list projects.")
 @click.option("--pin-fd", type=int, help="Read the PIN here.")
-def show(*, as_json: bool, wait: float, login: bool, pin_fd: int | None) -> None:
+@click.option("--last-try", is_flag=True, help="Log in even if one mistake would block the card.")
+def show(*, as_json: bool, wait: float, login: bool, pin_fd: int | None, last_try: bool) -> None:
     """Show what a box sees of the inserted card. Costs no try without --login.
 
     Example: sdbox card show --json
     """
-    from sdbox.smartcard.show import as_lines, look_at_card  # noqa: PLC0415 - pyscard: not needed to emulate a card
+    from sdbox.smartcard.show import Login, as_lines, look_at_card  # noqa: PLC0415 - pyscard: not needed to emulate a card
 
     pin = None if pin_fd is None else bytearray(read_pin(pin_fd))
     try:
-        seen = look_at_card(wait, login=login, pin=pin)
+        seen = look_at_card(wait, Login(pin, last_try) if login else None)
     except Refusal as refusal:
         raise click.ClickException(str(refusal)) from refusal
     click.echo(json.dumps(seen, indent=2) if as_json else "\n".join(as_lines(seen)))

@@ -42,7 +42,9 @@ OPENSC_CONF: Final = Path(__file__).resolve().parent / "data" / "opensc.conf"
 CALL_DEADLINE: Final = 30.0  # the first call loads the module and reads the card's directory: seconds under emulation
 CLOSE_DEADLINE: Final = 5.0
 INHERITED: Final = ("SOFTHSM2_CONF", "PCSCLITE_CSOCK_NAME", "PYTHONPATH", "VIRTUAL_ENV")
-LOGIN_REASONS: Final = {Reason.CARD_FINGER, Reason.CARD_PIN, Reason.CARD_TIMEOUT, Reason.CARD_BLOCKED}
+LOGIN_REASONS: Final = {
+    *(Reason.CARD_FINGER, Reason.CARD_PIN, Reason.CARD_TIMEOUT, Reason.CARD_BLOCKED, Reason.CARD_LAST_TRY)
+}
 
 T = TypeVar("T", bound=Tell)
 
@@ -92,13 +94,14 @@ class CardWorker:
         told = await self._call(AskStatus(), TellStatus, CALL_DEADLINE)
         return LoginStatus(told.method, told.tries, told.final_try, told.blocked)
 
-    async def login(self, pin: bytearray | None) -> CardIdentity:
+    async def login(self, pin: bytearray | None, *, last_try: bool = False) -> CardIdentity:
         """Verify the holder with exactly one VERIFY (S7) and return the card. `pin` is wiped here, whatever happens.
 
+        A card that one more mistake would block is not asked at all unless `last_try`: LoginRefused(CARD_LAST_TRY).
         LoginRefused if the card says no; Refusal(CARD_FAILED) if it does not answer.
         """
         try:
-            told = await self._call(AskLogin(pin), TellIdentity, self._variant.login.deadline)
+            told = await self._call(AskLogin(pin, last_try), TellIdentity, self._variant.login.deadline)
         finally:
             wipe(pin)
         return CardIdentity(told.serial, self._variant.name, tuple(_container(item) for item in told.containers))
@@ -206,4 +209,6 @@ def _container(item: TellContainer) -> Container:
 
 def _refusal(told: TellRefused) -> Refusal:
     reason = parse_reason(told.code)
-    return LoginRefused(reason, told.tries, told.detail) if reason in LOGIN_REASONS else Refusal(reason, told.detail)
+    if reason in LOGIN_REASONS:
+        return LoginRefused(reason, told.tries, told.detail, final_try=told.final_try)
+    return Refusal(reason, told.detail)

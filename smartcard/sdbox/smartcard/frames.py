@@ -24,9 +24,13 @@ class AskStatus(Frame, frozen=True):
 
 
 class AskLogin(Frame, frozen=True):
-    """Agent -> worker: verify the holder, once. `pin` is None where the card has a sensor."""
+    """Agent -> worker: verify the holder, once. `pin` is None where the card has a sensor.
+
+    Unless `last_try`, a card that one mistake would block is not asked.
+    """
 
     pin: bytearray | None
+    last_try: bool = False
 
     def __repr__(self) -> str:
         """Leave the PIN out (S8)."""
@@ -87,6 +91,7 @@ class TellRefused(Frame, frozen=True):
     code: str
     detail: str
     tries: int | None = None
+    final_try: bool = False
 
 
 Ask = AskStatus | AskLogin | AskSign | AskClose

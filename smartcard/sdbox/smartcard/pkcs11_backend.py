@@ -86,14 +86,19 @@ class CardSession:
         final_try = tries == 1 or bool(flags & TokenFlag.USER_PIN_FINAL_TRY)
         return LoginStatus(self._variant.login.method, 0 if blocked else tries, final_try and not blocked, blocked)
 
-    def login(self, pin: bytearray | None) -> CardIdentity:
-        """Verify the holder, once, and read the containers. Never called again by itself."""
+    def login(self, pin: bytearray | None, *, last_try: bool = False) -> CardIdentity:
+        """Verify the holder, once, and read the containers. Never called again by itself.
+
+        The last try is spent only if `last_try`: whoever asks has the user's word for it.
+        """
         method = self._variant.login.method
         if self._session is not None or (pin is None) != (method is LoginMethod.FINGER):
             raise Refusal(Reason.INTERNAL, "a login that the card's state or variant does not allow")
         before = self.status()
         if before.blocked:
             raise LoginRefused(Reason.CARD_BLOCKED, 0)
+        if before.final_try and not last_try:
+            raise LoginRefused(Reason.CARD_LAST_TRY, before.tries, final_try=True)
         with _translated("login"):
             try:
                 self._session = self._token().open(user_pin=PROTECTED_AUTH if pin is None else _Pin(pin))
@@ -172,9 +177,9 @@ class CardSession:
         if after.blocked:
             return LoginRefused(Reason.CARD_BLOCKED, 0)
         if before.method is LoginMethod.PIN:
-            return LoginRefused(Reason.CARD_PIN, after.tries)
-        untouched = after == before
-        return LoginRefused(Reason.CARD_TIMEOUT if untouched else Reason.CARD_FINGER, after.tries)
+            return LoginRefused(Reason.CARD_PIN, after.tries, final_try=after.final_try)
+        reason = Reason.CARD_TIMEOUT if after == before else Reason.CARD_FINGER
+        return LoginRefused(reason, after.tries, final_try=after.final_try)
 
     def _read_containers(self, session: pkcs11.Session) -> CardIdentity:
         """Match certificates and private keys by CKA_ID."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from sdbox.protocol.reasons import Reason, Refusal
@@ -17,15 +18,23 @@ from sdbox.smartcard.variants import variant_for
 Seen = dict[str, Any]  # ready for JSON
 
 
-def look_at_card(wait: float, *, login: bool, pin: bytearray | None) -> Seen:
-    """Return what is seen of the first card that is in within `wait` seconds. `pin` is wiped. Raises Refusal."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Login:
+    """One try to verify the holder, the card's last one only if `last_try`. No `repr`: it holds a PIN (S8)."""
+
+    pin: bytearray | None
+    last_try: bool = False
+
+
+def look_at_card(wait: float, login: Login | None) -> Seen:
+    """Return what is seen of the first card that is in within `wait` seconds. The PIN is wiped. Raises Refusal."""
     try:
-        return asyncio.run(_look(wait, login=login, pin=pin))
+        return asyncio.run(_look(wait, login))
     finally:
-        wipe(pin)
+        wipe(login.pin if login else None)
 
 
-async def _look(wait: float, *, login: bool, pin: bytearray | None) -> Seen:
+async def _look(wait: float, login: Login | None) -> Seen:
     inserted = await _first_card(wait)
     variant = variant_for(inserted.atr)
     async with await CardWorker.start(variant, inserted.reader) as worker:
@@ -39,7 +48,7 @@ async def _look(wait: float, *, login: bool, pin: bytearray | None) -> Seen:
             "blocked": status.blocked,
         }
         if login:
-            seen |= _described(await worker.login(pin))
+            seen |= _described(await worker.login(login.pin, last_try=login.last_try))
         return seen
 
 

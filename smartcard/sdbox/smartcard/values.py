@@ -44,8 +44,12 @@ class LoginStatus:
 
 
 class LoginRefused(Refusal):
-    """The card did not accept its holder: CARD_FINGER, CARD_PIN, CARD_TIMEOUT or CARD_BLOCKED; `tries` are left."""
+    """The card did not accept its holder: CARD_FINGER, CARD_PIN, CARD_TIMEOUT or CARD_BLOCKED; `tries` are left.
 
-    def __init__(self, reason: Reason, tries: int | None, detail: str = "") -> None:
+    CARD_LAST_TRY: it was not asked, as one more mistake would block it. `final_try` says that of the next login.
+    """
+
+    def __init__(self, reason: Reason, tries: int | None, detail: str = "", *, final_try: bool | None = None) -> None:
         super().__init__(reason, detail)
         self.tries = tries
+        self.final_try = tries == 1 if final_try is None else final_try

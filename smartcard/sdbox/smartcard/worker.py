@@ -53,7 +53,7 @@ class Worker:
         try:
             return self._try_answer(ask)
         except LoginRefused as refused:
-            return TellRefused(refused.reason.value, refused.detail, refused.tries)
+            return TellRefused(refused.reason.value, refused.detail, refused.tries, refused.final_try)
         except Refusal as refused:
             return TellRefused(refused.reason.value, refused.detail)
 
@@ -71,7 +71,7 @@ class Worker:
             self._session = CardSession(variant_named(self._variant), self._reader)
         if isinstance(ask, AskLogin):
             try:
-                return _identity(self._session.login(ask.pin))
+                return _identity(self._session.login(ask.pin, last_try=ask.last_try))
             finally:
                 wipe(ask.pin)
         if isinstance(ask, AskSign):

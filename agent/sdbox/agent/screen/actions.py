@@ -8,7 +8,7 @@ from sdbox.agent.screen.keys import Key
 from sdbox.agent.screen.model import AgentProperties, Local
 from sdbox.agent.screen.palette import ScreenState
 from sdbox.agent.screen.pin import MINIMUM
-from sdbox.agent.screen.view import LISTS, Row, project_rows
+from sdbox.agent.screen.view import GO_ON, Row, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,18 @@ class Acknowledge:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirm:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
 class SwitchLanguage:
     pass
 
 
-Action = Pick | Select | TypeDigit | EraseDigit | SubmitPin | Cancel | Acknowledge | SwitchLanguage
+Action = Pick | Select | TypeDigit | EraseDigit | SubmitPin | Cancel | Acknowledge | Confirm | SwitchLanguage
 
-CANCELLABLE = frozenset({ScreenState.PIN, ScreenState.PICKER, ScreenState.CONNECTING})
+CANCELLABLE = frozenset({ScreenState.PIN, ScreenState.LAST_TRY, ScreenState.PICKER, ScreenState.CONNECTING})
 
 ACKNOWLEDGED = frozenset({ScreenState.REFUSED, ScreenState.INSERT_CARD})  # the second: use the card that stayed in
 
@@ -69,7 +74,10 @@ def action_of(properties: AgentProperties, local: Local, key: Key) -> Action | N
         return Acknowledge() if key is Key.ENTER else None
     if state is ScreenState.PIN:
         return _pin_action(local, key)
-    return _list_action(project_rows(properties, local), key) if state in LISTS else None
+    action = _list_action(rows_of(properties, local), key)
+    if state is ScreenState.LAST_TRY and isinstance(action, Pick):
+        return Confirm() if action.project == GO_ON else Cancel()
+    return action
 
 
 def _pin_action(local: Local, key: Key) -> Action | None:

@@ -26,6 +26,7 @@ ICONS: dict[ScreenState, str] = {
         "M19.7 11.5 C19.8 13.8 19.5 15.8 19 17.8"
     ),
     ScreenState.PIN: "M5 10.5 H19 V21 H5 Z M8 10.5 V7 A4 4 0 0 1 16 7 V10.5 M12 14.5 V17",
+    ScreenState.LAST_TRY: _CARD + " M14.5 8 V12.5 M14.5 15 V15.8",
     ScreenState.PICK: "M4 6 H5 M9 6 H21 M4 12 H5 M9 12 H21 M4 18 H5 M9 18 H21",
     ScreenState.CONNECTING: _MONITOR + " M8 10 H15.5 M12.5 7 L15.5 10 L12.5 13",
     ScreenState.SESSION: _MONITOR + " M8.5 10 L11 12.5 L15.5 7.5",

@@ -24,6 +24,7 @@ class ScreenState(StrEnum):
     READING_CARD = "reading-card"
     FINGER = "finger"
     PIN = "pin"
+    LAST_TRY = "last-try"
     PICK = "pick"
     CONNECTING = "connecting"
     SESSION = "session"
@@ -40,6 +41,7 @@ BANDS: dict[ScreenState, str] = {
     ScreenState.READING_CARD: "#e8852b",
     ScreenState.FINGER: "#19c3d1",
     ScreenState.PIN: "#e75aa8",
+    ScreenState.LAST_TRY: "#ff8f8f",
     ScreenState.PICK: "#35b45f",
     ScreenState.CONNECTING: "#9fd65a",
     ScreenState.SESSION: "#0b6e3c",

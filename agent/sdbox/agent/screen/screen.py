@@ -68,5 +68,7 @@ class Screen:
                 self._agent.call("Cancel")
             case act.Acknowledge():
                 self._agent.call("Acknowledge")
+            case act.Confirm():
+                self._agent.call("Confirm")
             case act.SwitchLanguage():
                 self._local = replace(self._local, language=self._local.language.other)

@@ -81,6 +81,14 @@ STATES: dict[ScreenState, StateText] = {
         Text("Tapez votre code PIN", "Type your PIN"),
         Text("Le code reste entre cet appareil et votre carte.", "It stays between this device and your card."),
     ),
+    ScreenState.LAST_TRY: StateText(
+        Text("Dernier essai", "Last try"),
+        Text("Une erreur de plus bloque la carte : continuer ?", "One more mistake blocks the card: continue?"),
+        Text(
+            "Bloquée, elle ne sert plus à rien avant une visite à votre correspondant.",
+            "Once blocked, it is of no use until your correspondent unblocks it.",
+        ),
+    ),
     ScreenState.PICK: StateText(
         Text("Choix du projet", "Project"),
         Text("Choisissez un projet", "Pick a project"),
@@ -147,6 +155,10 @@ TRY_AGAIN = Text(
     "Rien n'est réessayé sans vous.\nAppuyez sur Entrée pour faire un nouvel essai.",
     "Nothing is tried again without you.\nPress Enter to try once more.",
 )
+KEPT = Text(
+    "Aucun essai n'a été fait.\nRetirez la carte ; vous pourrez reprendre plus tard.",
+    "Nothing was tried.\nRemove the card; you can come back to it later.",
+)
 
 ADVICE: dict[Reason, Text] = {
     Reason.GATEWAY_UNREACHABLE: CHECK_NETWORK,
@@ -162,6 +174,7 @@ ADVICE: dict[Reason, Text] = {
     Reason.CARD_FINGER: TRY_AGAIN,
     Reason.CARD_PIN: TRY_AGAIN,
     Reason.CARD_TIMEOUT: REPORT_IF_REPEATED,
+    Reason.CARD_LAST_TRY: KEPT,
     Reason.CARD_BLOCKED: REMOVE_AND_REPORT,
     Reason.CARD_EMPTY: OTHER_CARD,
     Reason.CARD_PROOF: REMOVE_AND_REPORT,
@@ -179,6 +192,10 @@ ADVICE: dict[Reason, Text] = {
     Reason.PROTOCOL: REPORT,
     Reason.INTERNAL: REPORT_IF_REPEATED,
 }
+
+# The choices before the last try, the harmless one first: it is what Enter alone takes.
+GIVE_UP = Text("Non, garder la carte intacte", "No, keep the card as it is")
+GO_ON = Text("Oui, faire ce dernier essai", "Yes, make this last try")
 
 CODE = Text("Code", "Code")
 CURRENT = Text("Projet en cours", "Current project")

@@ -11,7 +11,7 @@ from sdbox.agent.screen.texts import Language, Text
 from sdbox.protocol.reasons import Reason
 
 LISTS = frozenset({ScreenState.PICK, ScreenState.PICKER})
-WITH_TRIES = frozenset({ScreenState.FINGER, ScreenState.PIN, ScreenState.REFUSED})
+WITH_TRIES = frozenset({ScreenState.FINGER, ScreenState.PIN, ScreenState.LAST_TRY, ScreenState.REFUSED})
 VISIBLE_ROWS = 5
 NUMBERED = 9
 
@@ -23,6 +23,7 @@ _STEP = {
     ScreenState.READING_CARD: 1,
     ScreenState.FINGER: 1,
     ScreenState.PIN: 1,
+    ScreenState.LAST_TRY: 1,
     ScreenState.PICK: 2,
     ScreenState.PICKER: 2,
     ScreenState.CONNECTING: 3,
@@ -31,9 +32,13 @@ _STEP = {
 }
 _REFUSED_STEP = {"card": 1, "certificate": 2, "container": 2, "project": 2, "tunnel": 3, "desktop": 3, "session": 3}
 
+GO_ON = "go-on"  # names in Row.project where the rows are not projects
+GIVE_UP = "give-up"
+
 _KEYS: dict[ScreenState, tuple[tuple[Text, Text], ...]] = {
     ScreenState.INSERT_CARD: ((t.KEY_ENTER, t.DO_READ_AGAIN),),
     ScreenState.PIN: ((t.KEY_ENTER, t.DO_VALIDATE), (t.KEY_ERASE, t.DO_ERASE), (t.KEY_ESCAPE, t.DO_CLEAR)),
+    ScreenState.LAST_TRY: ((t.KEY_ARROWS, t.DO_CHOOSE), (t.KEY_ENTER, t.DO_VALIDATE)),
     ScreenState.PICK: ((t.KEY_DIGITS, t.DO_OPEN), (t.KEY_ARROWS, t.DO_CHOOSE), (t.KEY_ENTER, t.DO_OPEN)),
     ScreenState.PICKER: (
         (t.KEY_DIGITS, t.DO_OPEN),
@@ -47,7 +52,7 @@ _KEYS: dict[ScreenState, tuple[tuple[Text, Text], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One project of the list. `number` is 0 from the tenth on; `note` says why it is not `enabled`."""
+    """One project of the list, or one choice. `number` is 0 from the tenth on; `note` says why it is not `enabled`."""
 
     number: int
     project: str
@@ -83,7 +88,7 @@ def view_of(properties: AgentProperties, local: Local) -> View:
     language, state = local.language, properties.state
     headline, message, code = _words(properties, language)
     tries = t.tries_left(properties.tries, language) if state in WITH_TRIES else ""
-    rows = project_rows(properties, local) if state in LISTS else ()
+    rows = rows_of(properties, local)
     return View(
         state=state,
         language=language,
@@ -102,6 +107,23 @@ def view_of(properties: AgentProperties, local: Local) -> View:
         announcement=". ".join(
             part.rstrip(".").replace("\n", " ") for part in (headline, message, code, tries) if part
         ),
+    )
+
+
+def rows_of(properties: AgentProperties, local: Local) -> tuple[Row, ...]:
+    """Return what can be chosen from in this state."""
+    if properties.state is ScreenState.LAST_TRY:
+        return choice_rows(local)
+    return project_rows(properties, local) if properties.state in LISTS else ()
+
+
+def choice_rows(local: Local) -> tuple[Row, ...]:
+    """Return the two choices before the last try. No digit takes one, and Enter alone takes the harmless one."""
+    going_on = local.selected == GO_ON
+    give_up, go_on = t.GIVE_UP.to(local.language), t.GO_ON.to(local.language)
+    return (
+        Row(0, GIVE_UP, give_up, "", enabled=True, selected=not going_on),
+        Row(0, GO_ON, go_on, "", enabled=True, selected=going_on),
     )
 
 
@@ -154,10 +176,19 @@ def _words(properties: AgentProperties, language: Language) -> tuple[str, str, s
         reason = properties.reason or Reason.INTERNAL
         return t.explain(reason, language), t.ADVICE[reason].to(language), reason.value
     headline = words.headline.to(language)
+    if properties.state is ScreenState.LAST_TRY:
+        return headline, _before_last_try(properties, language), (properties.reason or Reason.CARD_LAST_TRY).value
     if properties.state in {ScreenState.CONNECTING, ScreenState.SESSION}:
         title = next((p.title(language) for p in properties.projects if p.name == properties.current), "")
         headline = title or headline
     return headline, words.message.to(language), ""
+
+
+def _before_last_try(properties: AgentProperties, language: Language) -> str:
+    """Return what the last try is about, after what was refused before it."""
+    message = t.STATES[ScreenState.LAST_TRY].message.to(language)
+    refused = properties.reason
+    return message if refused in {None, Reason.CARD_LAST_TRY} else f"{t.explain(refused, language)}\n{message}"
 
 
 def _step(properties: AgentProperties) -> int:
