@@ -138,7 +138,7 @@ def test_calls_become_events(tmp_path: Path) -> None:
         wrong = await client.call(Message(NAME, PATH, NAME, "Pick", signature="i", body=[1]))
         assert wrong is not None
         assert wrong.message_type is MessageType.ERROR
-        assert len(heard.events) == 3
+        assert len(heard.events) == 4
 
     play(tmp_path, scene)
 
