@@ -25,6 +25,7 @@ from sdbox.smartcard.virtual.personalise import FilledContainer
 
 READER = "Virtual PCD 00 00"
 PORT = 35963  # in a namespace of its own: no clash
+POLLED = 0.8  # seconds in which pcscd has surely looked into a reader of vpcd
 PIN = "123456"
 # libpcsclite remembers the path for as long as a process lives: one for all tests, a new pcscd behind it for each.
 _FOLDER = tempfile.TemporaryDirectory(prefix="sdbox-pcsc-")  # removed when the tests end
@@ -56,6 +57,7 @@ class Pcscd:
     """One pcscd. `restart` is what an update or a crash of it does."""
 
     def __init__(self) -> None:
+        self.emptied: dict[int, float] = {}  # when a card last left each slot
         os.environ["PCSCLITE_CSOCK_NAME"] = str(SOCKET)
         (FOLDER / "readers").mkdir(exist_ok=True)
         (FOLDER / "readers" / "vpcd").write_text(READER_CONF)
@@ -96,7 +98,7 @@ class EmulatedCard:
     def __init__(self, pcscd: Pcscd, variant: str, options: Sequence[str], slot: int) -> None:
         command = [sys.executable, "-m", "sdbox.smartcard.cli", "emulate", "--wire", "vpcd"]
         command += ["--address", f"127.0.0.1:{PORT + slot}", "--variant", variant, *options]
-        self._reader_name = f"Virtual PCD 00 {slot:02}"
+        self._pcscd, self._slot = pcscd, slot
         self.events: list[str] = []
         self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._child = subprocess.Popen(
@@ -130,19 +132,21 @@ class EmulatedCard:
             raise TimeoutError(f"waited for {event!r}; events: {self.events}") from None
 
     def insert(self, *, at_once: bool = False) -> None:
-        """Insert the card, after PC/SC has noticed that the last one is gone (unless `at_once`).
+        """Insert the card, after pcscd has noticed that the last one is gone (unless `at_once`).
 
         vpcd's reader is polled every 0.4 s. A card that comes before the poll is taken for the old one, and pcscd
-        1.9.9 sees no card at all once the first reset fails on the old connection. A USB reader tells of each change.
+        1.9.9 sees none at all once a command failed on the old connection. A USB reader tells of each change.
         """
         if not at_once:
-            wait_for(lambda: not sees_card(self._reader_name), "PC/SC to see no card")
+            time.sleep(max(0.0, self._pcscd.emptied.get(self._slot, 0.0) + POLLED - time.monotonic()))
+            wait_for(lambda: not sees_card(f"Virtual PCD 00 {self._slot:02}"), "PC/SC to see no card")
         self.tell("insert")
         self.expect("card in")
 
     def remove(self) -> None:
         self.tell("remove")
         self.expect("card out")
+        self._pcscd.emptied[self._slot] = time.monotonic()
 
     @property
     def verifies(self) -> int:
@@ -151,6 +155,7 @@ class EmulatedCard:
     def close(self) -> None:
         self._child.kill()
         self._child.wait(10)
+        self._pcscd.emptied[self._slot] = time.monotonic()
         self._reader.join(10)
 
 

@@ -28,7 +28,7 @@ def test_variants_as_json() -> None:
 
 
 def test_each_command_has_an_example() -> None:
-    for name in ("variants", "emulate", "show"):
+    for name in ("variants", "emulate", "show", "probe"):
         assert "Example: sdbox card" in invoke(name, "--help").stdout
 
 

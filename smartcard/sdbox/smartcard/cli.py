@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -156,6 +157,34 @@ def show(*, as_json: bool, wait: float, login: bool, pin_fd: int | None, last_tr
     except Refusal as refusal:
         raise click.ClickException(str(refusal)) from refusal
     click.echo(json.dumps(seen, indent=2) if as_json else "\n".join(as_lines(seen)))
+
+
+@card.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--wait", default=10.0, show_default=True, help="Seconds to wait for a card.")
+def probe(*, as_json: bool, wait: float) -> None:
+    """Tell whether the inserted card is a known variant; if not, print the draft of its file. Costs no try.
+
+    Exit code 1 if a box would not take the card.
+
+    Example: sdbox card probe > smartcard/variants/new-card.toml
+    """
+    from sdbox.smartcard.probe import draft, probe_card  # noqa: PLC0415 - pyscard: not needed to emulate a card
+
+    try:
+        seen = probe_card(wait)
+    except Refusal as refusal:
+        raise click.ClickException(str(refusal)) from refusal
+    if as_json:
+        click.echo(json.dumps({"variant": seen.variant, **asdict(seen)}, indent=2))
+    elif seen.variant is not None:
+        click.echo(f"{seen.variant}: a box takes this card (ATR {seen.atr})")
+    else:
+        fit = ", ".join(seen.fitting) or "none"
+        click.echo(f"no single variant fits ATR {seen.atr} (fitting: {fit}); a draft of its file follows", err=True)
+        click.echo("\n".join(draft(seen)))
+    if seen.variant is None:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

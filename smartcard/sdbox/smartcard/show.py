@@ -35,7 +35,7 @@ def look_at_card(wait: float, login: Login | None) -> Seen:
 
 
 async def _look(wait: float, login: Login | None) -> Seen:
-    inserted = await _first_card(wait)
+    inserted = await first_card(wait)
     variant = variant_for(inserted.atr)
     async with await CardWorker.start(variant, inserted.reader) as worker:
         status = await worker.status()
@@ -52,7 +52,8 @@ async def _look(wait: float, login: Login | None) -> Seen:
         return seen
 
 
-async def _first_card(wait: float) -> CardInserted:
+async def first_card(wait: float) -> CardInserted:
+    """Return the first card that is in within `wait` seconds; Refusal(CARD_FAILED) if there is none."""
     loop = asyncio.get_running_loop()
     events: asyncio.Queue[CardEvent] = asyncio.Queue()
     with CardMonitor(lambda event: loop.call_soon_threadsafe(events.put_nowait, event)):

@@ -74,7 +74,7 @@ def make_card(plan: CardPlan, report: Report) -> tuple[VirtualCard, Sensor]:
     if model is None:
         raise ValueError(f"no emulator for variant {plan.variant!r}")
     card = model(Parts(serial, containers, plan.pin, sensor, report))
-    return with_fault(card, plan.fault), sensor
+    return with_fault(card, plan.fault, report), sensor
 
 
 class Emulator:
