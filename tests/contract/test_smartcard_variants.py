@@ -1,6 +1,7 @@
 """What every variant must do alike: status, a wrong login, a right login, containers, signatures, the end.
 
-The agent relies on exactly this; a new variant joins by a line in VARIANTS.
+The agent relies on exactly this; a new variant joins by a line in VARIANTS. Each card holds as many of the PROJECTS
+as its variant allows, with keys of the first kind that the variant names.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from tests.service.smartcard_bench import (
 
 pytestmark = pytest.mark.root
 PROJECTS = ("atlas", "boreal", "cassini")
-VARIANTS = ("piv", "sc-hsm-bio", "softhsm")
+VARIANTS = ("openpgp", "piv", "sc-hsm-bio", "softhsm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +49,22 @@ class Stage:
             return None
         return bytearray((PIN if right else "654321").encode())
 
+    @property
+    def projects(self) -> list[str]:
+        return list(PROJECTS[: self.variant.containers])
+
     async def start(self) -> CardWorker:
         return await CardWorker.start(self.variant, self.reader)
 
 
 @contextmanager
 def _card_stage(name: str) -> Iterator[Stage]:
-    with running_pcscd() as pcscd, emulated_card(pcscd, name, PROJECTS) as card:
+    variant = variant_named(name)
+    projects, keys = PROJECTS[: variant.containers], ["--keys", variant.kinds[0]]
+    with running_pcscd() as pcscd, emulated_card(pcscd, name, projects, keys) as card:
         card.insert()
         wait_for(sees_card, "PC/SC to see the card")
-        yield Stage(variant_named(name), READER, lambda finger: card.tell(f"auto {finger}"))
+        yield Stage(variant, READER, lambda finger: card.tell(f"auto {finger}"))
 
 
 @contextmanager
@@ -82,7 +89,7 @@ def test_a_session_from_status_to_signature(stage: Stage) -> None:
             identity = await worker.login(stage.credential(right=True))
             assert identity.variant == stage.variant.name
             assert identity.serial
-            assert sorted(container.project or "" for container in identity.containers) == list(PROJECTS)
+            assert sorted(container.project or "" for container in identity.containers) == stage.projects
             for container in identity.containers:
                 chosen, signature = await worker.sign(container.key_id, b"content", [0x0403, 0x0503, 0x0804])
                 key = public_key_of(container.certificate)

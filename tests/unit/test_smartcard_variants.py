@@ -90,3 +90,15 @@ def test_masked_bits_do_not_count() -> None:
     assert pattern.matches(bytes.fromhex("3B42FF"))
     assert not pattern.matches(bytes.fromhex("3B42FE"))
     assert not pattern.matches(bytes.fromhex("3B42FFFF"))
+
+
+def test_the_container_map_holds_all_containers(tmp_path: Path) -> None:
+    keys = '[[keys]]\nfirst = "01"\nid = "01"\ncount = {}\n'
+    assert read_variant(write(tmp_path, GOOD + keys.replace("{}", "1"))).keys[0].count == 1
+    with pytest.raises(VariantError, match="add up"):
+        read_variant(write(tmp_path, GOOD + keys.replace("{}", "2")))
+
+
+def test_a_finger_needs_a_card_that_asks_for_one(tmp_path: Path) -> None:
+    with pytest.raises(VariantError, match="finger"):
+        read_variant(write(tmp_path, GOOD + '[finger]\nformat = "on-card"\n'))

@@ -71,7 +71,7 @@ class CardWorker:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-                env=_environment(),
+                env=_environment(variant),
                 cwd="/",
                 start_new_session=True,
                 user=uid,
@@ -197,9 +197,11 @@ def _ids_of(user: str | None) -> tuple[int | None, int | None]:
     return entry.pw_uid, entry.pw_gid
 
 
-def _environment() -> Mapping[str, str]:
+def _environment(variant: Variant) -> Mapping[str, str]:
     """Return all that the worker gets of our environment: no more than its libraries need."""
     kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    if variant.module.driver is not None:
+        kept["OPENSC_DRIVER"] = variant.module.driver
     return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENSC_CONF": str(OPENSC_CONF), **kept}
 
 

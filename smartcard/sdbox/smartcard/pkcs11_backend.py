@@ -182,8 +182,8 @@ class CardSession:
         return LoginRefused(reason, after.tries, final_try=after.final_try)
 
     def _read_containers(self, session: pkcs11.Session) -> CardIdentity:
-        """Match certificates and private keys by CKA_ID."""
-        keys = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY}))
+        """Match certificates and keys by CKA_ID. A key that only decrypts or derives (OpenPGP) is no container."""
+        keys = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.SIGN: True}))
         self._keys = {bytes(key[Attribute.ID]): key for key in keys}
         certificates = list(session.get_objects({Attribute.CLASS: ObjectClass.CERTIFICATE}))
         containers = tuple(_container(item) for item in certificates if bytes(item[Attribute.ID]) in self._keys)

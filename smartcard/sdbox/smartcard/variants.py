@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -35,10 +35,14 @@ class AtrPattern(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Module(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the PKCS#11 module may be, first found wins; `token` is its label where no reader tells tokens apart."""
+    """Where the PKCS#11 module may be, first found wins; `token` is its label where no reader tells tokens apart.
+
+    `driver` is the one OpenSC card driver to try (OPENSC_DRIVER): the others' questions are not sent to the card.
+    """
 
     paths: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     token: str | None = None
+    driver: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9-]+$")] | None = None
 
 
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,6 +61,26 @@ class Renewal(StrEnum):
     NONE = "none"  # writing needs a key that a box must not have (PIV 9B, OpenPGP PW3, GIDS admin key), or is not tried
 
 
+class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Part of the container map: `count` containers one after another. Each value is the first's, in hex."""
+
+    first: Hex  # the card's reference of the private key
+    id: Hex  # CKA_ID that the module gives it
+    certificate: Hex | None = None  # its file or data object; none if the card has no fixed place for it
+    count: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+
+class Finger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the card compares: `on-card` has its own sensor and takes no template. Limits are in minutiae."""
+
+    format: Literal["on-card", "iso-19794-2-compact"]
+    least: Annotated[int, msgspec.Meta(ge=0)] = 0
+    most: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
+
+
+KeyKindName = Literal["p256", "p384", "rsa2048"]
+
+
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One kind of card."""
 
@@ -67,9 +91,18 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     containers: Annotated[int, msgspec.Meta(ge=1)]  # projects such a card can hold
     atrs: tuple[AtrPattern, ...] = ()
     aid: Hex | None = None
+    kinds: Annotated[tuple[KeyKindName, ...], msgspec.Meta(min_length=1)] = ("p256",)  # keys it signs with for TLS 1.3
+    keys: tuple[Keys, ...] = ()  # the container map
+    finger: Finger | None = None
     renewal: Renewal = Renewal.NONE
     tested: tuple[str, ...] = ()  # what it was tested against
     notes: str = ""
+
+    def __post_init__(self) -> None:
+        if self.keys and sum(part.count for part in self.keys) != self.containers:
+            raise ValueError("the counts of keys add up to containers")
+        if self.finger is not None and self.login.method is not LoginMethod.FINGER:
+            raise ValueError("finger describes a card whose login is a finger")
 
 
 def variants_folder() -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sdbox.smartcard.virtual.faults import Blockable
+from sdbox.smartcard.virtual.openpgp import OpenPgpCard
 from sdbox.smartcard.virtual.personalise import FilledContainer
 from sdbox.smartcard.virtual.piv import PivCard
 from sdbox.smartcard.virtual.schsm import ScHsmCard
@@ -32,7 +33,12 @@ def _piv(parts: Parts) -> Blockable:
     return PivCard(parts.serial, parts.containers, parts.pin, parts.report)
 
 
+def _openpgp(parts: Parts) -> Blockable:
+    return OpenPgpCard(parts.serial, parts.containers, parts.pin, parts.report)
+
+
 MODELS: Final[Mapping[str, Callable[[Parts], Blockable]]] = {
+    "openpgp": _openpgp,
     "piv": _piv,
     "sc-hsm-bio": _sc_hsm_bio,
 }

@@ -36,6 +36,7 @@ class KeyKind(Enum):
     """Kinds of keys that the emulated cards hold."""
 
     P256 = "p256"
+    P384 = "p384"
     RSA2048 = "rsa2048"
 
 
@@ -95,17 +96,20 @@ def card_serial(variant: str, projects: Sequence[Project]) -> str:
     return f"{int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], 'big') % 10**8:08d}"
 
 
+def make_key(kind: KeyKind) -> CardKey:
+    """Make a key pair."""
+    if kind is KeyKind.RSA2048:
+        return rsa.generate_private_key(65537, 2048)
+    return ec.generate_private_key(ec.SECP384R1() if kind is KeyKind.P384 else ec.SECP256R1())
+
+
 def fill_containers(projects: Sequence[Project], issuer: Issuer) -> tuple[FilledContainer, ...]:
     """Make key pairs and certificates for `projects`, in their order."""
     return tuple(_fill(project, issuer) for project in projects)
 
 
 def _fill(project: Project, issuer: Issuer) -> FilledContainer:
-    key: CardKey
-    if project.kind is KeyKind.RSA2048:
-        key = rsa.generate_private_key(65537, 2048)
-    else:
-        key = ec.generate_private_key(ec.SECP256R1())
+    key = make_key(project.kind)
     signer = issuer.impostor() if project.flaw is Flaw.FOREIGN else issuer
     builder = _builder(_name(project.name), issuer.certificate.subject, key.public_key(), _validity(project.flaw))
     for extension, critical in _extensions(project.name, signer):

@@ -11,10 +11,10 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sdbox.smartcard.virtual.apdu import MORE_DATA, SHORT, TRIES_LEFT, Command, Status, parse_command, word
+from sdbox.smartcard.virtual.keys import ecdsa_der, rsa_raw
 from sdbox.smartcard.virtual.personalise import CardKey, FilledContainer
 from sdbox.smartcard.virtual.sensor import Report
 from sdbox.smartcard.virtual.tlv import parse_tlvs, tlv
@@ -28,6 +28,8 @@ CHUID, CCC, DISCOVERY, KEY_HISTORY = 0x5FC102, 0x5FC107, 0x7E, 0x5FC10C
 # Agency 9999: not a US agency's card. Only then OpenSC takes the GUID as serial and lets retired keys sign.
 FASC_N: Final = bytes.fromhex("D4E739DA739CED39CE739D836858210842108421C84210C3EB")
 PIN_REFERENCE: Final = 0x80
+MANAGEMENT: Final = 0x9B  # its challenge is where OpenSC gets random bytes
+ASK_RANDOM: Final = bytes.fromhex("7C028100")
 PIN_SIZE: Final = 8
 MAX_TRIES: Final = 3
 CHAINED: Final = 0x10
@@ -141,26 +143,24 @@ class PivCard:
     def _general_authenticate(self, command: Command) -> bytes:
         """7C { 82 empty, 81 challenge } -> 7C { 82 signature } (SP 800-73-5 part 2, 3.2.4)."""
         key = self._keys.get(command.p2)
+        if command.p2 == MANAGEMENT and command.data == ASK_RANDOM:
+            return self._send(tlv(0x7C, tlv(0x81, secrets.token_bytes(16))), command.length)
         if key is None:
             return word(Status.NO_REFERENCE)
         if not self._pin_ok:
             return word(Status.NOT_ALLOWED)
         try:
             ((_, template),) = parse_tlvs(command.data)
-            challenge = dict(parse_tlvs(template))[0x81]
+            signature = _sign(key, dict(parse_tlvs(template))[0x81])
         except (ValueError, KeyError):
             return word(Status.WRONG_DATA)
         self._report("sign")
-        return self._send(tlv(0x7C, tlv(0x82, _sign(key, challenge))), command.length)
+        return self._send(tlv(0x7C, tlv(0x82, signature)), command.length)
 
 
 def _sign(key: CardKey, challenge: bytes) -> bytes:
-    if isinstance(key, rsa.RSAPrivateKey):  # raw RSA: the padding comes from outside
-        numbers = key.private_numbers()
-        modulus = numbers.public_numbers.n
-        return pow(int.from_bytes(challenge, "big"), numbers.d, modulus).to_bytes(key.key_size // 8, "big")
-    digest = challenge[-32:].rjust(32, b"\x00")
-    return key.sign(digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+    """Raw RSA, as the padding comes from outside; ECDSA as DER."""
+    return rsa_raw(key, challenge) if isinstance(key, rsa.RSAPrivateKey) else ecdsa_der(key, challenge)
 
 
 def _data_objects(serial: str, slots: dict[int, FilledContainer]) -> dict[int, bytes]:

@@ -1,0 +1,169 @@
+"""Emulated cards with a PIN: counter, what a reset ends, no signature unasked, no command that upsets them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdbox.smartcard.variants import variant_for
+from sdbox.smartcard.virtual.faults import Fault, with_fault
+from sdbox.smartcard.virtual.models import MODELS, Parts
+from sdbox.smartcard.virtual.personalise import FilledContainer, Issuer, KeyKind, Project, fill_containers
+from sdbox.smartcard.virtual.sensor import Sensor
+
+PIN = b"123456"
+DIGEST = 32 * "00"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a kind of card is used, in commands. `verify` is the head; `pad` fills the PIN to 8 bytes."""
+
+    select: Sequence[str]
+    verify: str
+    sign: Sequence[str]
+    pad: bytes = b""
+    tries: int = 3
+    kind: KeyKind = KeyKind.P256
+
+    def login(self, pin: bytes) -> bytes:
+        data = pin.ljust(8, self.pad) if self.pad else pin
+        return bytes.fromhex(self.verify) + bytes([len(data)]) + data
+
+
+WAYS = {
+    "openpgp": Way(["00A4040006D2760001240100"], "00200082", [f"0088000020{DIGEST}00"]),
+}
+
+
+@cache
+def containers(kind: KeyKind) -> tuple[FilledContainer, ...]:
+    """Two containers; made once, as RSA keys take their time."""
+    return fill_containers([Project(project, kind=kind) for project in ("atlas", "boreal")], Issuer.create())
+
+
+class Held:
+    """A card out of its reader."""
+
+    def __init__(self, name: str, kind: KeyKind, fault: Fault | None = None) -> None:
+        self.way = WAYS[name]
+        self.reports: list[str] = []
+        parts = Parts("12345678", containers(kind), PIN, Sensor(self.reports.append), self.reports.append)
+        self.card = with_fault(MODELS[name](parts), fault)
+        self.select()
+
+    def ask(self, command: bytes | str) -> int:
+        raw = bytes.fromhex(command) if isinstance(command, str) else command
+        return int.from_bytes(self.card.process(raw)[-2:], "big")
+
+    def select(self) -> None:
+        for command in self.way.select:
+            assert self.ask(command) & 0xFF00 in (0x9000, 0x6100)
+
+    def reset(self) -> None:
+        self.card.power()
+        self.select()
+
+    def login(self, *, right: bool) -> int:
+        return self.ask(self.way.login(PIN if right else b"654321"))
+
+    def sign(self) -> int:
+        return [self.ask(command) for command in self.way.sign][-1]
+
+    @property
+    def counter(self) -> int:
+        return self.ask(self.way.verify)
+
+
+def hold(name: str, fault: Fault | None = None) -> Held:
+    return Held(name, WAYS[name].kind, fault)
+
+
+@pytest.mark.parametrize("name", WAYS)
+@given(actions=st.lists(st.sampled_from(["right", "wrong", "power", "ask"]), max_size=9))
+@settings(max_examples=20, deadline=None)
+def test_the_counter_follows_the_rules(name: str, actions: list[str]) -> None:
+    """Right restores it, wrong takes one, zero is for ever, power and questions change nothing."""
+    held = hold(name)
+    tries = held.way.tries
+    for action in actions:
+        if action == "power":
+            held.reset()
+        elif action in ("right", "wrong"):
+            before, tries = tries, (held.way.tries if action == "right" else tries - 1) if tries else 0
+            told = held.login(right=action == "right")
+            assert told == (0x9000 if before and action == "right" else 0x63C0 | tries if tries else 0x6983)
+            held.reset()
+        assert held.counter == (0x63C0 | tries if tries else 0x6983)
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_signatures_need_a_login_that_a_reset_ends(name: str) -> None:
+    held = hold(name)
+    assert held.sign() == 0x6982
+    assert held.login(right=True) == 0x9000
+    assert held.counter == 0x9000
+    assert held.sign() & 0xFF00 in (0x9000, 0x6100)
+    held.reset()
+    assert held.counter == 0x63C0 | held.way.tries
+    assert held.sign() == 0x6982
+    assert held.reports.count("sign") == 1
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_a_blocked_card_stays_blocked(name: str) -> None:
+    held = hold(name, Fault.BLOCKED)
+    assert held.counter == 0x6983
+    assert held.login(right=True) == 0x6983
+    assert held.reports == []
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_an_emulated_card_has_the_atr_of_its_variant(name: str) -> None:
+    assert variant_for(hold(name).card.atr).name == name
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_no_more_projects_than_the_card_can_hold(name: str) -> None:
+    many = containers(WAYS[name].kind) * 100
+    with pytest.raises(ValueError, match="holds"):
+        MODELS[name](Parts("12345678", many, PIN, Sensor(print), print))
+
+
+HEADS = st.tuples(
+    st.sampled_from([0x00, 0x10, 0x80, 0x90, 0x0C]),
+    st.sampled_from([0xA4, 0xA5, 0xB0, 0xB1, 0x20, 0x22, 0x24, 0x2A, 0x47, 0x58, 0x68, 0x84, 0x86, 0x87, 0x88])
+    | st.sampled_from([0xC0, 0xCA, 0xCB, 0xCC, 0xD6, 0xDB, 0x46, 0xE0, 0xE4]),
+    st.integers(0, 255),
+    st.integers(0, 255),
+)
+LIKELY = st.builds(
+    lambda head, data, length: bytes(head) + (bytes([len(data)]) + data if data else b"") + length,
+    HEADS,
+    st.binary(max_size=40),
+    st.sampled_from([b"", b"\x00", b"\x10"]),
+)
+
+
+@pytest.fixture(scope="module")
+def cards() -> dict[str, Held]:
+    """Cards are made once: their keys take longer than the commands."""
+    return {name: hold(name) for name in WAYS}
+
+
+@pytest.mark.parametrize("name", WAYS)
+@given(login=st.booleans(), commands=st.lists(LIKELY | st.binary(max_size=40), max_size=10))
+@settings(max_examples=60, deadline=None)
+def test_no_command_upsets_a_card(cards: dict[str, Held], name: str, commands: list[bytes], login: bool) -> None:  # noqa: FBT001 - drawn
+    held = cards[name]
+    held.card.power()
+    if login:
+        held.select()
+        held.login(right=True)
+    for command in commands:
+        assert len(held.card.process(command)) >= 2
