@@ -54,7 +54,7 @@ class Held:
         self.way = WAYS[name]
         self.reports: list[str] = []
         parts = Parts("12345678", containers(kind), PIN, Sensor(self.reports.append), self.reports.append)
-        self.card = with_fault(MODELS[name](parts), fault)
+        self.card = with_fault(MODELS[name](parts), fault, self.reports.append)
         self.select()
 
     def ask(self, command: bytes | str) -> int:
