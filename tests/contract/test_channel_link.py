@@ -26,6 +26,9 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Closed("none", NONCE),
     m.Renew(NONCE),
     m.Revoke("none", "session-revoked"),
+    m.RenewalPending("none", NONCE),
+    m.RenewalIssued("none", b"", "renewal-refused"),
+    m.RenewalClosed("none", NONCE),
 )
 FORBIDDEN = [(state, sample) for state in REACHABLE for sample in SAMPLES if (state, type(sample)) not in BOX_RECEIVES]
 

@@ -47,7 +47,7 @@ class SoftSigner:
 
 
 def container(
-    authority: Authority, *projects: str, key: PrivateKey | None = None, days: int = 0, signs: bool = True
+    authority: Authority, *projects: str, key: PrivateKey | None = None, days: float = 0, signs: bool = True
 ) -> SoftSigner:
     key = key or ec.generate_private_key(ec.SECP256R1())
     certificate = authority.project(key.public_key(), *projects, days=days, signs=signs)

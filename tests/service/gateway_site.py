@@ -54,6 +54,7 @@ class Site:
             "gateway.crt": self.server_certificate.public_bytes(Encoding.PEM),
             "gateway.key": pem(self.server_key),
             "card-ca.crt": self.cards.certificate.public_bytes(Encoding.PEM),
+            "card-ca.key": pem(self.cards.key),
             "ear.key": pem(ec.generate_private_key(ec.SECP256R1())),
             "reference.json": self.reference.encode(),
             "gateway.toml": self._toml().encode(),

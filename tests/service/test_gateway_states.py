@@ -29,6 +29,8 @@ SAMPLES: tuple[m.Message, ...] = (
     m.Open("atlas", bytes(32), b""),
     m.Heartbeat("none"),
     m.Close("none", "user"),
+    m.RenewalRequest("atlas", b"", b""),
+    m.RenewalWritten("atlas", b""),
 )
 FORBIDDEN = [(state, sample) for state in STATES for sample in SAMPLES if (state, type(sample)) not in GATEWAY_RECEIVES]
 ANSWER_SECONDS = 10.0

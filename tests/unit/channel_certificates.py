@@ -45,7 +45,7 @@ class Authority:
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         return builder.add_extension(usage(sign=False, issue=True), critical=True).sign(self.key, hashes.SHA256())
 
-    def project(self, public: PublicKey, *projects: str, days: int = 0, signs: bool = True) -> x509.Certificate:
+    def project(self, public: PublicKey, *projects: str, days: float = 0, signs: bool = True) -> x509.Certificate:
         """Return a card certificate; `days` shifts its validity of two days around now."""
         builder = self._builder("container", public, days).add_extension(usage(sign=signs), critical=True)
         if projects:
@@ -60,7 +60,7 @@ class Authority:
             builder = builder.add_extension(alternatives, critical=False)
         return builder.sign(self.key, hashes.SHA256())
 
-    def _builder(self, title: str, public: PublicKey, days: int) -> x509.CertificateBuilder:
+    def _builder(self, title: str, public: PublicKey, days: float) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC) + days * DAY
         builder = x509.CertificateBuilder(name(self.title), name(title), public, x509.random_serial_number())
         return builder.not_valid_before(now - DAY).not_valid_after(now + DAY)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from typing import Final
 
 from sdbox.gateway.authenticator import ConnectionKeys, verify_authenticator
 from sdbox.gateway.cards import MOST_CERTIFICATES, CardPolicy, Container, read_container
+from sdbox.gateway.renewalbook import fingerprint
 from sdbox.protocol import messages as m
 from sdbox.protocol.authenticator_request import certificate_request
-from sdbox.protocol.contexts import NONCE_SIZE, offers_context, open_context
+from sdbox.protocol.contexts import NONCE_SIZE, offers_context, open_context, renewal_context, written_context
 from sdbox.protocol.reasons import Reason, Refusal
+
+NAME_LIMIT: Final = 255
 
 
 class CardDesk:
@@ -46,11 +50,33 @@ class CardDesk:
             context = open_context(nonce, message.project, message.tunnel_public)
         except ValueError as error:
             raise Refusal(Reason.PROTOCOL, "Open with a name or key of a wrong size") from error
-        leaf = self._signer(context, message.authenticator)
-        container = next((shown for shown in self._shown if shown.der == leaf), None)
-        if container is None or container.project != message.project:
+        return self._shown_by(self._signer(context, message.authenticator), message.project)
+
+    def renewing(self, message: m.RenewalRequest) -> Container:
+        """Return the container that asks to be renewed, or raise the Refusal that says why it may not."""
+        context = renewal_context(self._use_nonce(), _name(message.project), message.request)
+        return self._shown_by(self._signer(context, message.authenticator), message.project)
+
+    def written(self, message: m.RenewalWritten) -> Container:
+        """Return the container that signed that it is on the card; whether it renews anything is not known here."""
+        context = written_context(self._use_nonce(), _name(message.project))
+        container = read_container(self._signer(context, message.authenticator))
+        if container.project != message.project:
             raise Refusal(Reason.PROJECT_NOT_ON_CARD)
-        fault = self._policy.fault(container) or self._offers[message.project].reason
+        return container
+
+    def renewed(self, old: str, new: Container) -> None:
+        """Take `new` for the container whose certificate's SHA-256 is `old`: the next Open is signed by it."""
+        kept = [shown for shown in self._shown if fingerprint(shown.der) != old and shown.der != new.der]
+        self._shown = (*kept, new)
+        (offer,) = self._policy.offers([shown for shown in self._shown if shown.project == new.project])
+        self._offers[offer.project] = offer
+
+    def _shown_by(self, leaf: bytes, project: str) -> Container:
+        container = next((shown for shown in self._shown if shown.der == leaf), None)
+        if container is None or container.project != project:
+            raise Refusal(Reason.PROJECT_NOT_ON_CARD)
+        fault = self._policy.fault(container) or self._offers[project].reason
         if fault is not None:
             raise Refusal(Reason(fault))
         return container
@@ -62,3 +88,9 @@ class CardDesk:
         """Take the nonce away, whatever comes of it: each is good for one signature. Without one, a random miss."""
         nonce, self._nonce = self._nonce, b""
         return nonce or secrets.token_bytes(NONCE_SIZE)
+
+
+def _name(project: str) -> str:
+    if len(project.encode()) > NAME_LIMIT:
+        raise Refusal(Reason.PROTOCOL, "a project name that is too long")
+    return project

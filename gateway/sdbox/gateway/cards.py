@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from sdbox.gateway.config import BubbleConfig
+from sdbox.gateway.renewalbook import Successor
 from sdbox.protocol import messages as m
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import PROJECT_URI
@@ -57,11 +58,21 @@ def read_container(der: bytes) -> Container:
 class CardPolicy:
     """Judges containers against the card CA, the revocation list and the bubble catalogue."""
 
-    def __init__(self, card_ca: Path, bubbles: Mapping[str, BubbleConfig], is_revoked: Callable[[str], bool]) -> None:
-        """Read the CA certificate (PEM). OSError or ValueError if it cannot be used. `is_revoked` takes a serial."""
+    def __init__(
+        self,
+        card_ca: Path,
+        bubbles: Mapping[str, BubbleConfig],
+        is_revoked: Callable[[str], bool],
+        successor: Callable[[bytes], Successor | None] = lambda _: None,
+    ) -> None:
+        """Read the CA certificate (PEM). OSError or ValueError if it cannot be used. `is_revoked` takes a serial.
+
+        `successor` tells what a certificate (DER) was renewed by.
+        """
         self._authority = x509.load_pem_x509_certificate(card_ca.read_bytes())
         self._bubbles = bubbles
         self._is_revoked = is_revoked
+        self._successor = successor
 
     def fault(self, container: Container) -> Reason | None:
         """Return why this container cannot open its bubble now, None if it can."""
@@ -74,17 +85,28 @@ class CardPolicy:
             return Reason.CERTIFICATE_NOT_YET_VALID
         if now > container.certificate.not_valid_after_utc:
             return Reason.CERTIFICATE_EXPIRED
-        if self._is_revoked(container.serial):
-            return Reason.CERTIFICATE_REVOKED
-        return None if container.project in self._bubbles else Reason.PROJECT_NO_BUBBLE
+        return self._withdrawn(container) or (None if container.project in self._bubbles else Reason.PROJECT_NO_BUBBLE)
 
     def offers(self, containers: Sequence[Container]) -> tuple[m.OfferItem, ...]:
         """Judge a whole card, one offer per project. Refusal CARD_EMPTY if no certificate names a project."""
+        containers = self._latest(containers)
         counts = Counter(container.project for container in containers if container.project)
         if not counts:
             raise Refusal(Reason.CARD_EMPTY)
         firsts = {container.project: container for container in reversed(containers) if container.project}
         return tuple(self._offer(firsts[project], count) for project, count in counts.items())
+
+    def _withdrawn(self, container: Container) -> Reason | None:
+        if self._is_revoked(container.serial):
+            return Reason.CERTIFICATE_REVOKED
+        renewed = self._successor(container.der)
+        return Reason.CERTIFICATE_SUPERSEDED if renewed is not None and renewed.confirmed else None
+
+    def _latest(self, containers: Sequence[Container]) -> list[Container]:
+        """Leave out what another container shown has renewed: a card pulled in the middle of that has both."""
+        shown = {container.der for container in containers}
+        known = ((container, self._successor(container.der)) for container in containers)
+        return [container for container, after in known if after is None or after.certificate not in shown]
 
     def _offer(self, container: Container, count: int) -> m.OfferItem:
         fault = self.fault(container)

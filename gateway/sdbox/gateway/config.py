@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 
+from sdbox.gateway.issuingconfig import IssuingConfig, anchored
 from sdbox.protocol.tls import parse_endpoint
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -74,6 +75,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lease_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15
     limits: Limits = Limits()
     bubble: tuple[BubbleConfig, ...] = ()
+    issuing: IssuingConfig | None = None
 
 
 def load_config(path: Path) -> Config:
@@ -127,4 +129,5 @@ def _anchored(config: Config, folder: Path) -> Config:
         ear_key=folder / config.ear_key,
         references=tuple(folder / path for path in config.references),
         bubble=bubbles,
+        issuing=anchored(config.issuing, folder),
     )

@@ -15,6 +15,7 @@ from sdbox.gateway.carddesk import CardDesk
 from sdbox.gateway.cards import CardPolicy
 from sdbox.gateway.grants import grant_message
 from sdbox.gateway.record import Record
+from sdbox.gateway.renewals import RenewalDesk, Renewals
 from sdbox.gateway.sessions import Bubble, Session
 from sdbox.gateway.store import RevocationKind, Store
 from sdbox.protocol import messages as m
@@ -31,7 +32,7 @@ _UNPROVEN: Final = {ChannelState.NEW, ChannelState.CHALLENGED}
 _PROVEN: Final = {ChannelState.ATTESTED, ChannelState.OFFERED}
 # What a researcher can cure on the same connection: another card, another container, another bubble.
 _CURABLE: Final = {
-    reason for reason in Reason if reason.startswith(("card-", "certificate-", "container-", "project-"))
+    reason for reason in Reason if reason.startswith(("card-", "certificate-", "container-", "project-", "renewal-"))
 }
 _CURABLE.update({Reason.TUNNEL_FAILED, Reason.DESKTOP_FAILED})
 
@@ -45,6 +46,7 @@ class Services:
     boxes: BoxServices
     cards: CardPolicy
     bubbles: Mapping[str, Bubble]
+    renewals: Renewals
     lease: int
 
 
@@ -58,6 +60,7 @@ class Conversation:
         self._state = ChannelState.NEW
         self._box = BoxProof(services.boxes, stream.export(QUOTE_EXPORTER_LABEL, 32))
         self._card = CardDesk(services.cards, connection_keys(stream))
+        self._renewals = RenewalDesk(services.renewals, services.record, self._send_beside)
         self._session: Session | None = None
         self._lease_until = 0.0
         self._revocations_seen = -1
@@ -80,6 +83,7 @@ class Conversation:
             await self._note("left")
         finally:
             self._state = ChannelState.FAILED
+            await self._renewals.close()
             await self._end_session("connection-lost")
             await self._stream.close()
 
@@ -141,6 +145,8 @@ class Conversation:
                 return self._beat(message)
             case m.Close():
                 return await self._close(message)
+            case m.RenewalRequest() | m.RenewalWritten():
+                return await self._renew_certificate(message)
 
     async def _attested(self, message: m.EvidenceMessage) -> m.Attested:
         attested = await self._box.judge(message, self._card.nonce())
@@ -170,6 +176,15 @@ class Conversation:
         if self._session is not None and self._session.name == message.session:
             await self._end_session(message.cause)
         return m.Closed(message.session, self._card.nonce())
+
+    async def _renew_certificate(self, message: m.RenewalRequest | m.RenewalWritten) -> m.ToBox:
+        if isinstance(message, m.RenewalRequest):
+            old = await asyncio.to_thread(self._card.renewing, message)
+            await self._renewals.begin(old, message.request)
+            return m.RenewalPending(message.project, self._card.nonce())
+        new = await asyncio.to_thread(self._card.written, message)
+        await asyncio.to_thread(self._card.renewed, await self._renewals.confirm(new), new)
+        return m.RenewalClosed(message.project, self._card.nonce())
 
     async def _apply_revocations(self) -> None:
         if await asyncio.to_thread(self._box.is_revoked):
@@ -206,6 +221,13 @@ class Conversation:
     async def _send(self, message: m.ToBox) -> None:
         async with asyncio.timeout(WRITE_SECONDS):
             await self._stream.write(encode(message))
+
+    async def _send_beside(self, message: m.ToBox) -> None:
+        """Send what no message of the box has just asked for; nothing if the conversation is over."""
+        async with self._lock:
+            if self._state in _PROVEN:
+                with contextlib.suppress(StreamClosedError, TimeoutError):  # `run` notices by itself
+                    await self._send(message)
 
     async def _note(self, event: str, **fields: str) -> None:
         box = str(self._box.box_id) if self._box.box_id else ""

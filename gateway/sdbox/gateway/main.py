@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sdbox.gateway.config import Config, ConfigError, load_config
 from sdbox.gateway.record import sanitised
+from sdbox.gateway.renewalbook import RenewalBook
 from sdbox.gateway.server import run_gateway
 from sdbox.gateway.store import RevocationKind, Store, StoreError
 from sdbox.gateway.verifier import read_endorsement_key
@@ -95,7 +96,10 @@ def forget(path: Path, box_id: BoxId) -> None:
 @click.option("--certificate", help="A card certificate, by its serial number in hex.")
 @click.option("--session", help="A session that is open now.")
 def revoke(path: Path, box: BoxId | None, certificate: str | None, session: str | None) -> None:
-    """Revoke a box, a certificate or a session. Open sessions it concerns end within two seconds."""
+    """Revoke a box, a certificate or a session. Open sessions it concerns end within two seconds.
+
+    With a certificate go those that it renewed and that renewed it: they are one holder's.
+    """
     serial = certificate.lower().replace(":", "").lstrip("0") if certificate else None
     if serial is not None and not _SERIAL.fullmatch(serial):
         raise click.BadParameter("not a serial number in hex", param_hint="--certificate")
@@ -109,8 +113,9 @@ def revoke(path: Path, box: BoxId | None, certificate: str | None, session: str 
         raise click.UsageError("give one of --box, --certificate, --session")
     with _store(path) as store:
         (kind, value) = given[0]
-        store.revoke(kind, sanitised(value)[:128])
-        store.append({"event": "revoked", "kind": kind.value, "value": sanitised(value)[:128]})
+        for one in RenewalBook(store.engine).relatives(value) if kind is RevocationKind.CERTIFICATE else [value]:
+            store.revoke(kind, sanitised(one)[:128])
+            store.append({"event": "revoked", "kind": kind.value, "value": sanitised(one)[:128]})
 
 
 @main.command()

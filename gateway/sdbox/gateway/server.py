@@ -15,6 +15,8 @@ from sdbox.gateway.conversation import Conversation, Services
 from sdbox.gateway.ear import EarIssuer
 from sdbox.gateway.limits import RateLimit
 from sdbox.gateway.record import Record
+from sdbox.gateway.renewalbook import RenewalBook
+from sdbox.gateway.renewals import open_renewals
 from sdbox.gateway.sessions import open_bubbles
 from sdbox.gateway.store import RevocationKind, Store
 from sdbox.gateway.verifier import Verifier
@@ -35,9 +37,12 @@ async def services_for(config: Config, store: Store) -> Services:
         EarIssuer(config.ear_key, config.result_seconds),
         RateLimit(limits.box_burst, limits.box_per_minute),
     )
-    cards = CardPolicy(config.card_ca, by_project, partial(store.is_revoked, RevocationKind.CERTIFICATE))
+    book = RenewalBook(store.engine)
+    is_revoked = partial(store.is_revoked, RevocationKind.CERTIFICATE)
+    cards = CardPolicy(config.card_ca, by_project, is_revoked, book.successor)
+    renewals = open_renewals(config, store, cards, book)
     bubbles = await open_bubbles(config.bubble)
-    return Services(store, Record(store), boxes, cards, bubbles, config.lease_seconds)
+    return Services(store, Record(store), boxes, cards, bubbles, renewals, config.lease_seconds)
 
 
 class Server:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import String, Text, UniqueConstraint, create_engine, func, select
+from sqlalchemy import Engine, String, Text, UniqueConstraint, create_engine, func, select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -79,6 +79,11 @@ class Store:
             _Base.metadata.create_all(self._engine)
         except (SQLAlchemyError, ImportError) as error:
             raise StoreError(f"database unusable: {type(error).__name__}") from error
+
+    @property
+    def engine(self) -> Engine:
+        """The database, for a table that has a file of its own."""
+        return self._engine
 
     def close(self) -> None:
         self._engine.dispose()

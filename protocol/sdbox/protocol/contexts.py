@@ -27,3 +27,20 @@ def open_context(nonce: bytes, project: str, tunnel_public: bytes) -> bytes:
     if len(tunnel_public) != 32 or len(name) > 255:  # X25519 key size, one length byte
         raise ValueError("tunnel key has 32 bytes, a project name at most 255")
     return nonce + hashlib.sha256(b"sdbox-open-v1" + bytes([len(name)]) + name + tunnel_public).digest()
+
+
+def renewal_context(nonce: bytes, project: str, request: bytes) -> bytes:
+    """Return the RFC 9261 request context of a RenewalRequest: the old container signs for this PKCS#10. 64 bytes."""
+    return nonce + hashlib.sha256(b"sdbox-renewal-v1" + _named(project) + hashlib.sha256(request).digest()).digest()
+
+
+def written_context(nonce: bytes, project: str) -> bytes:
+    """Return the RFC 9261 request context of a RenewalWritten, which the new container signs. 64 bytes."""
+    return nonce + hashlib.sha256(b"sdbox-written-v1" + _named(project)).digest()
+
+
+def _named(project: str) -> bytes:
+    name = project.encode()
+    if len(name) > 255:  # one length byte
+        raise ValueError("a project name has at most 255 bytes")
+    return bytes([len(name)]) + name

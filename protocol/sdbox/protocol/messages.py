@@ -6,11 +6,17 @@ accepts only `Hello` and `Activated`, both of a fixed size and at most `SMALL_FR
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 VERSION = 1
 SMALL_FRAME = 256
 LARGE_FRAME = 1 << 20
+DER_LIMIT = 8192
+
+Der = Annotated[bytes, msgspec.Meta(max_length=DER_LIMIT)]
+"""A certificate or a request for one. Longer ones are no message."""
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="t"):
@@ -153,5 +159,55 @@ class Revoke(Message, frozen=True, tag="Revoke"):
     code: str
 
 
-ToGateway = Hello | Activated | EvidenceMessage | CardProof | Open | Heartbeat | Close
-ToBox = Challenge | Attested | Refused | Offers | GrantMessage | Heartbeat | Closed | Renew | Revoke
+class RenewalRequest(Message, frozen=True, tag="RenewalRequest"):
+    """Box -> gateway: renew this project's certificate. Signed by the container that is to be renewed (`contexts`)."""
+
+    project: str
+    request: Der  # PKCS#10, signed by the key that the new certificate is for
+    authenticator: bytes  # RFC 9261
+
+
+class RenewalPending(Message, frozen=True, tag="RenewalPending"):
+    """Gateway -> box: the request is in order and with the issuing CA; `RenewalIssued` follows, whenever it may."""
+
+    project: str
+    nonce: bytes  # for the next card signature
+
+
+class RenewalIssued(Message, frozen=True, tag="RenewalIssued"):
+    """Gateway -> box, after RenewalPending: the certificate, or none and a code of `reasons.py`."""
+
+    project: str
+    certificate: Der
+    code: str | None
+
+
+class RenewalWritten(Message, frozen=True, tag="RenewalWritten"):
+    """Box -> gateway: the new certificate is on the card and was read back. Signed by the new container."""
+
+    project: str
+    authenticator: bytes  # RFC 9261
+
+
+class RenewalClosed(Message, frozen=True, tag="RenewalClosed"):
+    """Gateway -> box: the old certificate opens nothing any more; it may go from the card."""
+
+    project: str
+    nonce: bytes  # for the next card signature
+
+
+ToGateway = Hello | Activated | EvidenceMessage | CardProof | Open | Heartbeat | Close | RenewalRequest | RenewalWritten
+ToBox = (
+    Challenge
+    | Attested
+    | Refused
+    | Offers
+    | GrantMessage
+    | Heartbeat
+    | Closed
+    | Renew
+    | Revoke
+    | RenewalPending
+    | RenewalIssued
+    | RenewalClosed
+)

@@ -34,12 +34,16 @@ class Reason(StrEnum):
     CERTIFICATE_ISSUER = "certificate-issuer"
     CERTIFICATE_USAGE = "certificate-usage"
     CERTIFICATE_REVOKED = "certificate-revoked"
+    CERTIFICATE_SUPERSEDED = "certificate-superseded"
     CONTAINER_DUPLICATE = "container-duplicate"
     PROJECT_NO_BUBBLE = "project-no-bubble"
     PROJECT_NOT_ON_CARD = "project-not-on-card"
     TUNNEL_FAILED = "tunnel-failed"
     DESKTOP_FAILED = "desktop-failed"
     SESSION_REVOKED = "session-revoked"
+    RENEWAL_UNAVAILABLE = "renewal-unavailable"
+    RENEWAL_REFUSED = "renewal-refused"
+    RENEWAL_FAILED = "renewal-failed"
     PROTOCOL = "protocol"
     INTERNAL = "internal"
 
@@ -164,6 +168,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "This project's certificate is revoked.",
         "Its serial number is on the gateway's revocation list.",
     ),
+    Reason.CERTIFICATE_SUPERSEDED: Explanation(
+        "Le certificat de ce projet a été remplacé.",
+        "This project's certificate has been replaced.",
+        "It was renewed and the new one has signed, but the old one was shown. The record has both serial numbers.",
+    ),
     Reason.CONTAINER_DUPLICATE: Explanation(
         "Ce projet figure plusieurs fois sur la carte.",
         "This project is on the card more than once.",
@@ -193,6 +202,21 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "La session a été fermée par le centre.",
         "The data centre closed the session.",
         "Box, card, image or session was revoked.",
+    ),
+    Reason.RENEWAL_UNAVAILABLE: Explanation(
+        "Le renouvellement du certificat n'est pas possible pour l'instant.",
+        "The certificate cannot be renewed for now.",
+        "No issuing CA is configured ([issuing] of the gateway), or it does not answer: see the record.",
+    ),
+    Reason.RENEWAL_REFUSED: Explanation(
+        "Le renouvellement du certificat est refusé.",
+        "The certificate's renewal was refused.",
+        "Another subject, project or kind of key, before half of the life, or too often: see the record.",
+    ),
+    Reason.RENEWAL_FAILED: Explanation(
+        "Le nouveau certificat n'a pas pu être écrit sur la carte.",
+        "The new certificate could not be written to the card.",
+        "The card makes no key, is full or is not written; the old certificate still works. See the box's journal.",
     ),
     Reason.PROTOCOL: Explanation(
         "Échange inattendu avec le centre.",

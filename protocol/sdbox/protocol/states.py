@@ -33,6 +33,8 @@ GATEWAY_RECEIVES: dict[tuple[ChannelState, type[m.Message]], ChannelState] = {
     (ChannelState.OFFERED, m.Open): ChannelState.OFFERED,
     (ChannelState.OFFERED, m.Heartbeat): ChannelState.OFFERED,
     (ChannelState.OFFERED, m.Close): ChannelState.OFFERED,
+    (ChannelState.OFFERED, m.RenewalRequest): ChannelState.OFFERED,
+    (ChannelState.OFFERED, m.RenewalWritten): ChannelState.OFFERED,
 }
 
 BOX_RECEIVES: dict[tuple[ChannelState, type[m.Message]], ChannelState] = {
@@ -50,10 +52,14 @@ BOX_RECEIVES: dict[tuple[ChannelState, type[m.Message]], ChannelState] = {
     (ChannelState.OFFERED, m.Heartbeat): ChannelState.OFFERED,
     (ChannelState.OFFERED, m.Closed): ChannelState.OFFERED,
     (ChannelState.OFFERED, m.Revoke): ChannelState.OFFERED,
+    (ChannelState.OFFERED, m.RenewalPending): ChannelState.OFFERED,
+    (ChannelState.OFFERED, m.RenewalIssued): ChannelState.OFFERED,
+    (ChannelState.OFFERED, m.RenewalClosed): ChannelState.OFFERED,
 }
 
 # Evidence in ATTESTED or OFFERED is allowed only as the answer to Renew: the gateway keeps the outstanding nonce and
-# refuses evidence without one. A fatal Refused is terminal in every state and is handled before the table.
+# refuses evidence without one. RenewalIssued is taken only for a project whose RenewalPending came on this channel.
+# A fatal Refused is terminal in every state and is handled before the table.
 
 
 def gateway_step(state: ChannelState, message: m.Message) -> ChannelState:

@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING
 
 from sdbox.agent.channel.authenticator import channel_keys, make_authenticator
 from sdbox.agent.channel.grants import grant_of, offer_of
-from sdbox.agent.channel.link import Link
+from sdbox.agent.channel.link import ISSUE_SECONDS, Link
 from sdbox.protocol import messages as m
 from sdbox.protocol.authenticator_request import certificate_request
-from sdbox.protocol.contexts import QUOTE_EXPORTER_LABEL, offers_context, open_context
-from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.protocol.contexts import (
+    QUOTE_EXPORTER_LABEL,
+    offers_context,
+    open_context,
+    renewal_context,
+    written_context,
+)
+from sdbox.protocol.reasons import Reason, Refusal, parse_reason
 from sdbox.protocol.tls import TlsStream
 from sdbox.protocol.values import AttestationResult
 
@@ -93,6 +99,38 @@ class Channel:
                 self._link.fail(Reason.PROTOCOL)
                 raise Refusal(Reason.PROTOCOL, "another session was closed")
 
+    async def request_renewal(self, project: str, request: bytes, signer: Signer) -> bytes:
+        """Ask for a new certificate for the PKCS#10 `request`; `signer` is the container that it will replace.
+
+        Returns the certificate (DER), unchecked. The channel is free for others while the centre's CA is at work.
+        """
+        async with self._turn:
+            await self._link.settled()
+            authenticator = await self._authenticate(renewal_context(self._link.nonce(), project, request), signer)
+            issue = self._link.expect_issue(project)
+            try:
+                pending = await self._link.ask(m.RenewalRequest(project, request, authenticator), m.RenewalPending)
+                self._check_project(pending.project, project)
+            except BaseException:
+                issue.cancel()
+                raise
+        try:
+            async with asyncio.timeout(ISSUE_SECONDS):
+                issued = await issue
+        except TimeoutError as error:
+            raise Refusal(Reason.RENEWAL_UNAVAILABLE, "no certificate in time") from error
+        if issued.code is not None or not issued.certificate:
+            raise Refusal(parse_reason(issued.code or ""), "no certificate was issued")
+        return issued.certificate
+
+    async def confirm_renewal(self, project: str, signer: Signer) -> None:
+        """Say, signed by the new container, that it is on the card; when this returns, the old one opens nothing."""
+        async with self._turn:
+            await self._link.settled()
+            authenticator = await self._authenticate(written_context(self._link.nonce(), project), signer)
+            closed = await self._link.ask(m.RenewalWritten(project, authenticator), m.RenewalClosed)
+            self._check_project(closed.project, project)
+
     async def heartbeat(self, session: str) -> None:
         """Keep the lease alive; returns with the gateway's echo. Refusal if the session is over or the echo is late."""
         await self._link.beat(session)
@@ -114,6 +152,11 @@ class Channel:
         if self._prover is None:
             raise Refusal(Reason.PROTOCOL, "renewal before the attestation")
         await self._link.send(_evidence_message(await self._prover.evidence(nonce, self.exporter(), self._pcrs)))
+
+    def _check_project(self, told: str, project: str) -> None:
+        if told != project:
+            self._link.fail(Reason.PROTOCOL)
+            raise Refusal(Reason.PROTOCOL, "an answer about another project")
 
     def _or_fail(self, message: m.GrantMessage, project: str) -> Grant:
         try:

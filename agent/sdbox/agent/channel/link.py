@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS: Final = 15.0
 BEAT_SECONDS: Final = 5.0
+ISSUE_SECONDS: Final = 120.0  # the centre asks a CA, maybe another house's
+_WITH_NONCE: Final = (
+    *(m.Attested, m.Offers, m.GrantMessage, m.Closed, m.Refused),
+    *(m.RenewalPending, m.RenewalClosed),
+)
 _M = TypeVar("_M", bound=m.Message)
 _T = TypeVar("_T")
 
@@ -39,6 +44,7 @@ class Link:
         self._expected: type[m.Message] = m.Message
         self._answer: asyncio.Future[m.Message] | None = None
         self._beats: dict[str, asyncio.Future[None]] = {}
+        self._issues: dict[str, asyncio.Future[m.RenewalIssued]] = {}
         self._settling: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[object]] = set()
         self._watch(self._spawn(self._receive()))
@@ -89,6 +95,14 @@ class Link:
         finally:
             del self._beats[session]
 
+    def expect_issue(self, project: str) -> asyncio.Future[m.RenewalIssued]:
+        """Return what RenewalIssued for `project` will fulfil; to be called before the request is sent."""
+        waiting = self._issues.get(project)
+        if waiting is not None and not waiting.done():
+            raise Refusal(Reason.RENEWAL_FAILED, "this project is being renewed already")
+        self._issues[project] = asyncio.get_running_loop().create_future()
+        return self._issues[project]
+
     def fail(self, reason: Reason) -> None:
         """End the conversation for `reason`: whoever waits gets the Refusal, `Lost` is the last event. Idempotent."""
         self._end(reason, Lost(reason))
@@ -106,7 +120,7 @@ class Link:
         if self._failure is not None:
             return
         self._failure, self.state = reason, ChannelState.FAILED
-        for waiting in (self._answer, *self._beats.values()):
+        for waiting in (self._answer, *self._beats.values(), *self._issues.values()):
             if waiting is not None and not waiting.done():
                 waiting.set_exception(Refusal(reason, "the channel ended"))
         if event is not None:
@@ -170,12 +184,14 @@ class Link:
             reason = parse_reason(message.code)
             self.events.put_nowait(Revoked(message.session, reason))
             self._echo(message.session, Refusal(reason, "the session is over"))
+        elif isinstance(message, m.RenewalIssued):
+            self._take_issue(message)
         else:
             self._deliver(message)
 
     def _take_nonce(self, message: m.Message) -> bool:
         """Keep the nonce for the next card signature; False if it has not the size of one."""
-        if isinstance(message, m.Attested | m.Offers | m.GrantMessage | m.Closed | m.Refused):
+        if isinstance(message, _WITH_NONCE):
             self._nonce = message.nonce
             return len(message.nonce) == NONCE_SIZE
         return True
@@ -189,6 +205,14 @@ class Link:
 
     async def _run_renew(self, nonce: bytes) -> None:
         await self._renew(nonce)
+
+    def _take_issue(self, message: m.RenewalIssued) -> None:
+        """Hand a certificate to whoever waits for it; one that comes too late is nobody's, one unasked for is wrong."""
+        waiting = self._issues.get(message.project)
+        if waiting is None:
+            self.fail(Reason.PROTOCOL)
+        elif not waiting.done():
+            waiting.set_result(message)
 
     def _echo(self, session: str, refusal: Refusal | None) -> None:
         """Wake whoever waits for this heartbeat; an echo that comes too late is nobody's."""
