@@ -1,12 +1,13 @@
 """What every variant must do alike: status, a wrong login, a right login, containers, signatures, the end.
 
-The agent relies on exactly this; a new variant joins by a line in VARIANTS. Each card holds as many of the PROJECTS
-as its variant allows, with keys of the first kind that the variant names.
+The agent relies on exactly this. Each emulated variant is met twice: with this host's OpenSC and with the box's own.
+Each card holds as many of the PROJECTS as its variant allows, with keys of the first kind that the variant names.
 """
 
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,20 +20,26 @@ from sdbox.smartcard.certificates import Scheme, is_signed_by, public_key_of
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.values import LoginMethod, LoginRefused
 from sdbox.smartcard.variants import Variant, variant_named
+from sdbox.smartcard.virtual.models import MODELS
 from sdbox.smartcard.virtual.personalise import Issuer, Project, fill_containers
 from tests.service.smartcard_bench import (
+    FOLDER,
     PIN,
     READER,
     emulated_card,
     make_softhsm_token,
     running_pcscd,
-    sees_card,
-    wait_for,
+    stack_named,
 )
+from tests.service.smartcard_stack import Stack
 
 pytestmark = pytest.mark.root
 PROJECTS = ("atlas", "boreal", "cassini")
-VARIANTS = ("openpgp", "piv", "sc-hsm-bio", "softhsm")
+VARIANTS = (*sorted(MODELS), "softhsm")
+ONLY_ON_THE_BOX = {"goid"}  # OpenSC of Debian 12 has no OpenPACE, so no secure messaging
+CASES = [
+    (name, place) for name in VARIANTS for place in ("host", "box") if place == "box" or name not in ONLY_ON_THE_BOX
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,7 @@ class Stage:
 
     variant: Variant
     reader: str
+    stack: Stack
     finger: Callable[[str], None]
 
     def credential(self, *, right: bool) -> bytearray | None:
@@ -54,29 +62,31 @@ class Stage:
         return list(PROJECTS[: self.variant.containers])
 
     async def start(self) -> CardWorker:
-        return await CardWorker.start(self.variant, self.reader)
+        return await CardWorker.start(self.variant, self.reader, python=self.stack.python)
 
 
 @contextmanager
-def _card_stage(name: str) -> Iterator[Stage]:
+def _card_stage(name: str, stack: Stack) -> Iterator[Stage]:
     variant = variant_named(name)
     projects, keys = PROJECTS[: variant.containers], ["--keys", variant.kinds[0]]
-    with running_pcscd() as pcscd, emulated_card(pcscd, name, projects, keys) as card:
+    with running_pcscd(stack) as pcscd, emulated_card(pcscd, name, projects, keys) as card:
         card.insert()
-        wait_for(sees_card, "PC/SC to see the card")
-        yield Stage(variant, READER, lambda finger: card.tell(f"auto {finger}"))
+        stack.wait_for_card(READER)
+        yield Stage(variant, READER, stack, lambda finger: card.tell(f"auto {finger}"))
 
 
 @contextmanager
-def _softhsm_stage(folder: Path) -> Iterator[Stage]:
-    make_softhsm_token(folder, fill_containers([Project(name) for name in PROJECTS], Issuer.create()))
-    yield Stage(variant_named("softhsm"), "", lambda _finger: None)
+def _softhsm_stage(stack: Stack) -> Iterator[Stage]:
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        make_softhsm_token(Path(folder), fill_containers([Project(name) for name in PROJECTS], Issuer.create()))
+        yield Stage(variant_named("softhsm"), "", stack, lambda _finger: None)
 
 
-@pytest.fixture(params=VARIANTS)
-def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
-    made = _softhsm_stage(tmp_path) if request.param == "softhsm" else _card_stage(request.param)
-    with made as ready:
+@pytest.fixture(params=CASES, ids="-".join)
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    name, place = request.param
+    stack = stack_named(place)
+    with _softhsm_stage(stack) if name == "softhsm" else _card_stage(name, stack) as ready:
         yield ready
 
 

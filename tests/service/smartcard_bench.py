@@ -21,7 +21,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 
 from sdbox.smartcard.pcsc import PcscError, card_in
+from sdbox.smartcard.virtual.cvc import Holder, certify, generate_key
 from sdbox.smartcard.virtual.personalise import FilledContainer
+from tests.service.smartcard_stack import Stack, box_stack, host_stack
 
 READER = "Virtual PCD 00 00"
 PORT = 35963  # in a namespace of its own: no clash
@@ -30,11 +32,14 @@ PIN = "123456"
 # libpcsclite remembers the path for as long as a process lives: one for all tests, a new pcscd behind it for each.
 _FOLDER = tempfile.TemporaryDirectory(prefix="sdbox-pcsc-")  # removed when the tests end
 FOLDER = Path(_FOLDER.name)
+CARD_ROOTS = FOLDER / "cvc"  # what the box has in /etc/eac/cvc
+CARD_ROOTS.mkdir()
+CARD_ROOT_KEY = FOLDER / "card-root.key"
 SOCKET = FOLDER / "pcscd.comm"
-READER_CONF = (
-    f'FRIENDLYNAME "Virtual PCD"\nDEVICENAME /dev/null:{PORT}\n'
-    "LIBPATH /usr/lib/pcsc/drivers/serial/libifdvpcd.so\nCHANNELID 0x8C7B\n"
-)
+READER_CONF = 'FRIENDLYNAME "Virtual PCD"\nDEVICENAME /dev/null:{port}\nLIBPATH {vpcd}\nCHANNELID 0x8C7B\n'
+
+ENTER = 'ip link set lo up && exec 3<&"$0" && exec "$@"'
+ACTIVATE = 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"'
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
@@ -53,14 +58,20 @@ def sees_card(reader: str = READER) -> bool:
         return False
 
 
+def stack_named(name: str) -> Stack:
+    """Return "host" or "box"."""
+    return host_stack() if name == "host" else box_stack(FOLDER, CARD_ROOTS)
+
+
 class Pcscd:
     """One pcscd. `restart` is what an update or a crash of it does."""
 
-    def __init__(self) -> None:
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
         self.emptied: dict[int, float] = {}  # when a card last left each slot
         os.environ["PCSCLITE_CSOCK_NAME"] = str(SOCKET)
         (FOLDER / "readers").mkdir(exist_ok=True)
-        (FOLDER / "readers" / "vpcd").write_text(READER_CONF)
+        (FOLDER / "readers" / "vpcd").write_text(READER_CONF.format(port=PORT, vpcd=stack.vpcd))
         self._start()
 
     def _start(self) -> None:
@@ -68,11 +79,10 @@ class Pcscd:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(SOCKET))
             listener.listen(16)
-            script = (
-                'ip link set lo up && exec 3<&"$0" && LISTEN_FDS=1 LISTEN_PID=$$ exec pcscd --foreground --config "$1"'
-            )
+            command = [*self.stack.prefix, "bash", "-c", ACTIVATE, "pcscd", *self.stack.pcscd_options]
+            command += ["--foreground", "--config", str(FOLDER / "readers")]
             self.process = subprocess.Popen(
-                ["unshare", "--net", "bash", "-c", script, str(listener.fileno()), str(FOLDER / "readers")],
+                ["unshare", "--net", "bash", "-c", ENTER, str(listener.fileno()), *command],
                 pass_fds=(listener.fileno(),),
                 stdout=subprocess.DEVNULL,
             )
@@ -90,6 +100,17 @@ class Pcscd:
     def restart(self) -> None:
         self.stop()
         self._start()
+
+
+def card_root_key() -> Path:
+    """Return the key that certifies the cards' devices; on first use, made with its certificate for the box."""
+    if not CARD_ROOT_KEY.exists():
+        key = generate_key()
+        private = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        CARD_ROOT_KEY.write_bytes(key.private_bytes(*private))
+        root = Holder.root(key)
+        (CARD_ROOTS / root.reference).write_bytes(certify(root, root))
+    return CARD_ROOT_KEY
 
 
 class EmulatedCard:
@@ -160,8 +181,8 @@ class EmulatedCard:
 
 
 @contextmanager
-def running_pcscd() -> Iterator[Pcscd]:
-    pcscd = Pcscd()
+def running_pcscd(stack: Stack | None = None) -> Iterator[Pcscd]:
+    pcscd = Pcscd(stack or host_stack())
     try:
         yield pcscd
     finally:
@@ -178,7 +199,8 @@ def emulated_card(
     slot: int = 0,
 ) -> Iterator[EmulatedCard]:
     """Run an emulated card for reader `slot` (vpcd has two)."""
-    card = EmulatedCard(pcscd, variant, ["--projects", ",".join(projects), *options], slot)
+    root = ["--card-root", str(card_root_key())]
+    card = EmulatedCard(pcscd, variant, ["--projects", ",".join(projects), *root, *options], slot)
     try:
         yield card
     finally:

@@ -17,6 +17,7 @@ import msgspec
 
 from sdbox.protocol.reasons import Refusal
 from sdbox.smartcard.variants import VariantError, load_variants
+from sdbox.smartcard.virtual.cvc import Holder
 from sdbox.smartcard.virtual.emulator import DEVELOPMENT_PIN, CardPlan, Emulator, WireKind, make_card, open_wire
 from sdbox.smartcard.virtual.faults import Fault
 from sdbox.smartcard.virtual.personalise import Flaw, Issuer, KeyKind, Project
@@ -72,6 +73,13 @@ def _issuer(certificate: Path | None, key: Path | None) -> Issuer:
         raise click.BadParameter(f"the issuer can't be used: {error}") from error
 
 
+def _root(key: str | None) -> Holder | None:
+    try:
+        return None if key is None else Holder.load_root(Path(key))
+    except (OSError, ValueError, TypeError) as error:
+        raise click.BadParameter(f"the cards' root can't be used: {error}") from error
+
+
 def read_pin(descriptor: int) -> bytes:
     """Read a PIN from an inherited file descriptor, up to a line's end."""
     with os.fdopen(descriptor, "rb") as stream:
@@ -90,6 +98,7 @@ def _report(line: str) -> None:
 @click.option("--projects", default="atlas,boreal,cassini", show_default=True, help="Containers, in their order.")
 @click.option("--issuer", type=click.Path(path_type=Path), help="Card CA, PEM. Without it: one that nobody trusts.")
 @click.option("--issuer-key", type=click.Path(path_type=Path), help="Its key, PEM.")
+@click.option("--card-root", help="Key (PEM) that certifies device keys. Without it: one that nobody trusts.")
 @click.option("--expired", default="", help="Projects whose certificate has expired.")
 @click.option("--not-yet-valid", default="", help="Projects whose certificate is not valid yet.")
 @click.option("--foreign", default="", help="Projects whose certificate is from another CA.")
@@ -135,6 +144,7 @@ def _plan(variant: str, options: dict[str, str]) -> CardPlan:
         pin=DEVELOPMENT_PIN if descriptor is None else read_pin(int(descriptor)),
         touch_seconds=float(options["touch_seconds"]),
         fault=None if fault is None else Fault(fault),
+        root=_root(options["card_root"]),
     )
 
 

@@ -59,11 +59,16 @@ class CardWorker:
         self._turn = asyncio.Lock()
 
     @classmethod
-    async def start(cls, variant: Variant, reader: str, *, user: str | None = None) -> Self:
-        """Start the worker for the card in `reader` (PC/SC name; "" for a variant without reader), as `user`."""
+    async def start(
+        cls, variant: Variant, reader: str, *, user: str | None = None, python: Sequence[str] = (sys.executable,)
+    ) -> Self:
+        """Start the worker for the card in `reader` (PC/SC name; "" for a variant without reader), as `user`.
+
+        `python` is the command of the interpreter that runs it: another root's, for instance.
+        """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        argv = (sys.executable, "-m", "sdbox.smartcard.worker", str(theirs.fileno()), variant.name, reader)
+        argv = (*python, "-m", "sdbox.smartcard.worker", str(theirs.fileno()), variant.name, reader)
         uid, gid = _ids_of(user)
         try:
             process = await asyncio.create_subprocess_exec(

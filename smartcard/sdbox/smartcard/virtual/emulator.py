@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from sdbox.smartcard.virtual.apdu import VirtualCard
 from sdbox.smartcard.virtual.cut import CutCard
+from sdbox.smartcard.virtual.cvc import Holder, generate_key
 from sdbox.smartcard.virtual.faults import Fault, with_fault
 from sdbox.smartcard.virtual.models import MODELS, Parts
 from sdbox.smartcard.virtual.personalise import Issuer, Project, card_serial, fill_containers
@@ -47,6 +48,7 @@ class CardPlan:
     pin: bytes = DEVELOPMENT_PIN
     touch_seconds: float = 10.0
     fault: Fault | None = None
+    root: Holder | None = None  # of the device's certificate; without it: one that nobody trusts
 
     def __repr__(self) -> str:
         """Leave the PIN out (S8)."""
@@ -73,7 +75,8 @@ def make_card(plan: CardPlan, report: Report) -> tuple[VirtualCard, Sensor]:
     model = MODELS.get(plan.variant)
     if model is None:
         raise ValueError(f"no emulator for variant {plan.variant!r}")
-    card = model(Parts(serial, containers, plan.pin, sensor, report))
+    root = plan.root or Holder.root(generate_key())
+    card = model(Parts(serial, containers, plan.pin, sensor, report, root))
     return with_fault(card, plan.fault, report), sensor
 
 

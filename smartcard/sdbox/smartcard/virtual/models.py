@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sdbox.smartcard.virtual.cvc import Holder
 from sdbox.smartcard.virtual.faults import Blockable
+from sdbox.smartcard.virtual.goid import GoidCard
 from sdbox.smartcard.virtual.openpgp import OpenPgpCard
 from sdbox.smartcard.virtual.personalise import FilledContainer
 from sdbox.smartcard.virtual.piv import PivCard
@@ -23,10 +25,15 @@ class Parts:
     pin: bytes
     sensor: Sensor
     report: Report
+    root: Holder  # of device certificates
 
 
 def _sc_hsm_bio(parts: Parts) -> Blockable:
     return ScHsmCard(parts.serial, parts.containers, parts.sensor, parts.report)
+
+
+def _goid(parts: Parts) -> Blockable:
+    return GoidCard(parts.serial, parts.containers, parts.sensor, parts.report, parts.root)
 
 
 def _piv(parts: Parts) -> Blockable:
@@ -38,6 +45,7 @@ def _openpgp(parts: Parts) -> Blockable:
 
 
 MODELS: Final[Mapping[str, Callable[[Parts], Blockable]]] = {
+    "goid": _goid,
     "openpgp": _openpgp,
     "piv": _piv,
     "sc-hsm-bio": _sc_hsm_bio,

@@ -52,6 +52,7 @@ class ScHsmCard:
             0x58: self._enumerate,
             0x20: self._verify,
             0x68: self._sign,
+            0x84: self._challenge,
             **dict.fromkeys((0x46, 0xD7, 0xE4), self._write),
         }
         self.power()
@@ -73,6 +74,10 @@ class ScHsmCard:
             command = parse_command(apdu)
         except ValueError:
             return word(Status.WRONG_LENGTH)
+        return self.obey(command)
+
+    def obey(self, command: Command) -> bytes:
+        """Answer a command that came in the clear, or out of a secure channel."""
         if command.cla not in (0x00, 0x80):
             return word(Status.NO_CLASS)  # also FF CA: an answer would mean "contactless" to OpenSC
         if command.ins == 0xA4 and command.p1 == 0x04:
@@ -115,6 +120,10 @@ class ScHsmCard:
     def _enumerate(self, _command: Command) -> bytes:
         files = [0xCC00, *(0xCC00 + index for index in self._keys), *(file for file in self._files if file >= 0xC000)]
         return b"".join(word(file) for file in files) + word(Status.OK)
+
+    def _challenge(self, command: Command) -> bytes:
+        """GET CHALLENGE (ISO 7816-4, 11.5.3): C_GenerateRandom of OpenSC."""
+        return secrets.token_bytes(command.length or 0) + word(Status.OK)
 
     def _verify(self, command: Command) -> bytes:
         """Reference 81 without Lc and Le asks for the counter; with Le only, the sensor decides; with data, the PIN."""
