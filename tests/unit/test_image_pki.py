@@ -29,7 +29,7 @@ def test_a_second_call_changes_nothing(pki: DevelopmentPki) -> None:
 
 def test_only_the_owner_reads_keys(pki: DevelopmentPki) -> None:
     keys = list(pki.folder.glob("*.key"))
-    assert len(keys) == 8
+    assert len(keys) == 9
     assert {path.stat().st_mode & 0o777 for path in keys} == {0o600}
     assert pki.folder.stat().st_mode & 0o777 == 0o700
 

@@ -19,8 +19,9 @@ from sdbox.image.disk import partition_files
 from sdbox.image.gpt import ENTRY, HEADER, read_partitions
 from sdbox.image.manifest import locked_versions
 from sdbox.image.request import BadRequestError, BuildRequest, ImageError, Producer, Profile, SiteSettings
-from sdbox.image.site import firewall_rules, parse_gateway, site_toml
+from sdbox.image.site import card_roots, firewall_rules, parse_gateway, site_toml
 from sdbox.image.verity import VerityRoot
+from sdbox.smartcard.virtual.cvc import Holder, certify, generate_key
 
 ROOT_HASH = "00112233445566778899aabbccddeeff" + "fedcba98765432100123456789abcdef"
 SITE = SiteSettings(Path("centre-ca.crt"), endpoints=("203.0.113.10:443", "203.0.113.11:8443"))
@@ -133,3 +134,28 @@ def test_a_full_disk_is_told_before_the_build(monkeypatch: pytest.MonkeyPatch, t
 def test_locked_versions_are_listed() -> None:
     lock = "# by uv\ncffi==2.1.1 \\\n    --hash=sha256:00\npyopenssl==26.4.0 \\\n"
     assert locked_versions(lock) == {"cffi": "2.1.1", "pyopenssl": "26.4.0"}
+
+
+def test_card_roots_go_where_openpace_looks(tmp_path: Path) -> None:
+    root = Holder.root(generate_key())
+    path = tmp_path / "root"
+    path.write_bytes(certify(root, root))
+    site = dataclasses.replace(SITE, card_roots=(path,))
+    assert card_roots(site) == {"etc/eac/cvc/XXSDBOXCVCA00001": path.read_bytes()}
+
+
+@pytest.mark.parametrize("reference", ["", "../../../evil00001", "XX/SDBOX00001", "xxsdbox00001"])
+def test_a_card_root_can_not_choose_another_place(tmp_path: Path, reference: str) -> None:
+    root = Holder(reference, generate_key(), 0xC0)
+    path = tmp_path / "root"
+    path.write_bytes(certify(root, root))
+    with pytest.raises(BadRequestError, match="card root"):
+        card_roots(dataclasses.replace(SITE, card_roots=(path,)))
+
+
+@pytest.mark.parametrize("content", [b"", b"-----BEGIN CERTIFICATE-----", bytes.fromhex("7F2100"), b"\x7f\x21\x05"])
+def test_a_card_root_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "root"
+    path.write_bytes(content)
+    with pytest.raises(BadRequestError, match="card root"):
+        card_roots(dataclasses.replace(SITE, card_roots=(path,)))

@@ -49,6 +49,7 @@ def machine_spec(image: BuiltImage, lab: Lab, work: Path, tpm: TpmState) -> Mach
 def card_near(machine: Machine, card: Card) -> Iterator[CardProcess]:
     """Yield an emulated card beside the machine's reader, not yet inserted; the process ends with the block."""
     pki = ensure_development_pki()
-    spec = CardSpec(card.variant, card.projects, pki.certificate("card-ca"), pki.key("card-ca"), card.options)
+    options = ("--card-root", str(pki.key("card-root")), *card.options)
+    spec = CardSpec(card.variant, card.projects, pki.certificate("card-ca"), pki.key("card-ca"), options)
     with CardProcess(spec, machine.spec, machine.spec.work) as process:
         yield process

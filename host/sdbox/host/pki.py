@@ -1,6 +1,7 @@
 """The development keys and certificates: made once, kept outside the repository, never for production.
 
 centre-ca  -> gateway (TLS server)         card-ca -> project certificates of the emulated cards
+                                           card-root -> (CVC) device keys of emulated cards with secure messaging
 ear        signs attestation results       PK, KEK, db, box-debug-db: UEFI Secure Boot (UEFI 2.10, 32.3)
 """
 
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sdbox.host.places import state_folder
+from sdbox.smartcard.virtual.cvc import Holder, certify, generate_key
 
 GATEWAY_NAME = "gateway.sdbox.test"
 LIFETIME = dt.timedelta(days=3650)
@@ -46,6 +48,11 @@ class DevelopmentPki:
         """Return the path of public key `name` (PEM)."""
         return self.folder / f"{name}.pub"
 
+    @property
+    def card_root(self) -> Path:
+        """Return the path of the root of the cards' device certificates (card-verifiable, DER)."""
+        return self.folder / "card-root.cvcert"
+
 
 @dataclass(frozen=True, slots=True)
 class _Authority:
@@ -72,6 +79,7 @@ def _ensure_all(pki: DevelopmentPki) -> None:
     centre = _ensure_authority(pki, "centre-ca", "SD-Box development centre CA")
     _ensure_gateway(pki, centre)
     _ensure_authority(pki, "card-ca", "SD-Box development card CA")
+    _ensure_card_root(pki)
     _ensure_ear(pki)
     for name in SECURE_BOOT_NAMES:
         _ensure_secure_boot(pki, name)
@@ -109,6 +117,15 @@ def _ensure_ear(pki: DevelopmentPki) -> None:
         _write(pki.public_key("ear"), key.public_key().public_bytes(serialization.Encoding.PEM, form), 0o644)
 
 
+def _ensure_card_root(pki: DevelopmentPki) -> None:
+    path = pki.key("card-root")
+    if not path.exists():
+        _write_key(path, generate_key())
+    if not pki.card_root.exists():
+        root = Holder.load_root(path)
+        _write(pki.card_root, certify(root, root), 0o644)
+
+
 def _ensure_secure_boot(pki: DevelopmentPki, name: str) -> None:
     """RSA-2048: what every UEFI firmware accepts (UEFI 2.10, 32.4.1)."""
     key = _ensure_key(pki.key(name), rsa_bits=2048)
@@ -123,12 +140,16 @@ def _ensure_secure_boot(pki: DevelopmentPki, name: str) -> None:
 def _ensure_key(path: Path, *, rsa_bits: int | None) -> PrivateKey:
     if not path.exists():
         made = rsa.generate_private_key(65537, rsa_bits) if rsa_bits else ec.generate_private_key(ec.SECP256R1())
-        form, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        _write(path, made.private_bytes(serialization.Encoding.PEM, form, none), 0o600)
+        _write_key(path, made)
     key = serialization.load_pem_private_key(path.read_bytes(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise ValueError(f"{path.name} holds neither an EC nor an RSA key")  # noqa: TRY004 - a wrong file, not a wrong type
     return key
+
+
+def _write_key(path: Path, key: PrivateKey) -> None:
+    form, none = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    _write(path, key.private_bytes(serialization.Encoding.PEM, form, none), 0o600)
 
 
 def _builder(title: str, issuer: str | x509.Name, key: PrivateKey) -> x509.CertificateBuilder:

@@ -60,6 +60,13 @@ def image() -> None:
 @click.option(
     "--centre-ca", type=click.Path(dir_okay=False, path_type=Path), help="CA of the gateway's certificate, PEM."
 )
+@click.option(
+    "--card-root",
+    "card_roots",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="CVC root of cards with secure messaging; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the finished files as JSON.")
 def build(
     *,
@@ -71,6 +78,7 @@ def build(
     endpoints: tuple[str, ...],
     gateway_name: str | None,
     centre_ca: Path | None,
+    card_roots: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Build root file system, signed UKI, disk, firmware variables and reference values."""
@@ -81,6 +89,7 @@ def build(
         centre_ca=centre_ca or bench.centre_ca,
         endpoints=endpoints or bench.endpoints,
         gateway_name=gateway_name or bench.gateway_name,
+        card_roots=card_roots or (bench.card_roots if centre_ca is None else ()),
     )
     request = BuildRequest(
         output=output.absolute(),

@@ -39,6 +39,7 @@ class SiteSettings:
     endpoints: tuple[str, ...] = ("203.0.113.10:443",)
     gateway_name: str = "gateway.sdbox.test"
     switch_key: str = "KEY_PAUSE"
+    card_roots: tuple[Path, ...] = ()  # CVC roots of cards with secure messaging
     card_token: str | None = None  # a variant without a reader (SoftHSM); debug profile only
 
 
@@ -62,7 +63,8 @@ def development_keys() -> Path:
 
 def development_site() -> SiteSettings:
     """Return the settings of the bench."""
-    return SiteSettings(centre_ca=development_keys() / "centre-ca.crt")
+    keys = development_keys()
+    return SiteSettings(centre_ca=keys / "centre-ca.crt", card_roots=(keys / "card-root.cvcert",))
 
 
 @dataclass(frozen=True, slots=True)

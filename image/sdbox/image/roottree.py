@@ -15,7 +15,7 @@ from sdbox.image.fingerprint import Part
 from sdbox.image.initrd import initrd_archive
 from sdbox.image.python_files import install_python
 from sdbox.image.request import BuildRequest, ImageError, Profile
-from sdbox.image.site import CA_ON_BOX, centre_ca, firewall_rules, site_toml
+from sdbox.image.site import CA_ON_BOX, card_roots, centre_ca, firewall_rules, site_toml
 from sdbox.image.source import Source
 
 REMOVED, PROGRAMS, KEPT_UNITS = "image/trim/remove.txt", "image/trim/programs.txt", "image/units/keep.txt"
@@ -109,6 +109,8 @@ def _put_site(request: BuildRequest, tree: Path) -> None:
     _put(tree, "usr/lib/sdbox/site.toml", site_toml(request.site).encode())
     _put(tree, "usr/lib/sdbox/firewall.nft", firewall_rules(request.site).encode())
     _put(tree, CA_ON_BOX.removeprefix("/"), centre_ca(request.site))
+    for name, certificate in card_roots(request.site).items():
+        _put(tree, name, certificate)
     _put(tree, "usr/lib/os-release", os_release(request).encode())
 
 
@@ -189,6 +191,8 @@ def inputs(source: Source, request: BuildRequest, ingredients: Ingredients) -> I
     yield from (ingredients.trimmed.name, ingredients.wheels.name, ingredients.own.name, ingredients.empty_init)
     yield request.profile.value
     yield from (site_toml(request.site), firewall_rules(request.site), centre_ca(request.site), os_release(request))
+    for name, certificate in card_roots(request.site).items():
+        yield from (name, certificate)
     yield from (source.root / PROGRAMS, *_overlays(source, request.profile))
     for origin, target in component_files(source.agent):
         yield from (target, origin)

@@ -1,4 +1,4 @@
-"""The site's settings as files of the image: site.toml for the agent, the packet filter's rules, the centre's CA."""
+"""The site's settings as files of the image: site.toml for the agent, the packet filter's rules, what it trusts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from sdbox.image.request import BadRequestError, SiteSettings
+from sdbox.smartcard.virtual.cvc import ROOT_FOLDER, holder_reference
 
 ENDPOINT = re.compile(r"([0-9.]+):([0-9]{1,5})")
 HOST_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?")
+HOLDER = re.compile(r"[A-Z]{2}[A-Za-z0-9]{0,9}[A-Z0-9]{5}")  # BSI TR-03110-3, D.2.1.4.1
 KEY_NAME = re.compile(r"KEY_[A-Z0-9_]+")
 CA_ON_BOX = "/usr/lib/sdbox/centre-ca.pem"
 HIGHEST_PORT = 65535
@@ -97,3 +99,18 @@ def centre_ca(site: SiteSettings) -> bytes:
     except (OSError, ValueError) as error:
         raise BadRequestError(f"centre CA {site.centre_ca}: no readable PEM certificate") from error
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def card_roots(site: SiteSettings) -> dict[str, bytes]:
+    """Return the CVC roots by their place in the tree, where OpenPACE looks; BadRequestError for other files."""
+    found = {}
+    for path in site.card_roots:
+        try:
+            certificate = path.read_bytes()
+            name = holder_reference(certificate)
+        except (OSError, ValueError) as error:
+            raise BadRequestError(f"card root {path}: no readable card-verifiable certificate") from error
+        if not HOLDER.fullmatch(name):
+            raise BadRequestError(f"card root {path}: its holder reference is not one")
+        found[f"{ROOT_FOLDER}/{name}"] = certificate
+    return found
