@@ -69,6 +69,11 @@ class Holder:
         return cls.root(key)
 
 
+def untrusted_root() -> Holder:
+    """Return a new root that nobody trusts."""
+    return Holder.root(generate_key())
+
+
 def certify(holder: Holder, authority: Holder) -> bytes:
     """Return the certificate of `holder`, valid from yesterday for ten years, signed by `authority`."""
     begin = datetime.now(UTC).date() - SLACK

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from sdbox.smartcard.virtual.apdu import VirtualCard
 from sdbox.smartcard.virtual.cut import CutCard
-from sdbox.smartcard.virtual.cvc import Holder, generate_key
+from sdbox.smartcard.virtual.cvc import Holder, untrusted_root
 from sdbox.smartcard.virtual.faults import Fault, with_fault
 from sdbox.smartcard.virtual.models import MODELS, Parts
 from sdbox.smartcard.virtual.personalise import Issuer, Project, card_serial, fill_containers
@@ -75,7 +75,7 @@ def make_card(plan: CardPlan, report: Report) -> tuple[VirtualCard, Sensor]:
     model = MODELS.get(plan.variant)
     if model is None:
         raise ValueError(f"no emulator for variant {plan.variant!r}")
-    root = plan.root or Holder.root(generate_key())
+    root = plan.root or untrusted_root()
     card = model(Parts(serial, containers, plan.pin, sensor, report, root))
     return with_fault(card, plan.fault, report), sensor
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from sdbox.smartcard.virtual.cvc import Holder
+from sdbox.smartcard.virtual.cvc import Holder, untrusted_root
 from sdbox.smartcard.virtual.faults import Blockable
 from sdbox.smartcard.virtual.goid import GoidCard
 from sdbox.smartcard.virtual.openpgp import OpenPgpCard
@@ -25,7 +25,7 @@ class Parts:
     pin: bytes
     sensor: Sensor
     report: Report
-    root: Holder  # of device certificates
+    root: Holder = field(default_factory=untrusted_root)  # of device certificates
 
 
 def _sc_hsm_bio(parts: Parts) -> Blockable:
