@@ -8,7 +8,16 @@ import pytest
 
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.values import LoginMethod
-from sdbox.smartcard.variants import AtrPattern, VariantError, load_variants, read_variant, variant_for, variant_named
+from sdbox.smartcard.variants import (
+    AtrPattern,
+    Backend,
+    Module,
+    VariantError,
+    load_variants,
+    read_variant,
+    variant_for,
+    variant_named,
+)
 from sdbox.smartcard.virtual import piv, schsm
 
 GOOD = """
@@ -21,6 +30,21 @@ paths = ["/usr/lib/module.so"]
 method = "pin"
 deadline = 30
 """
+
+
+COMPARES = """
+name = "{name}"
+title = "A card"
+containers = 1
+backend = "apdu-occ"
+aid = "A000000308"
+[finger]
+format = "iso-19794-2-compact"
+[login]
+method = "finger"
+deadline = 60
+"""
+TEMPLATE = '[finger]\nformat = "iso-19794-2-compact"\n'
 
 
 def write(folder: Path, text: str, name: str = "test-card") -> Path:
@@ -37,7 +61,12 @@ def test_ours_are_valid() -> None:
 
 
 def test_a_good_file_is_read(tmp_path: Path) -> None:
-    assert read_variant(write(tmp_path, GOOD)).module.paths == ("/usr/lib/module.so",)
+    assert read_variant(write(tmp_path, GOOD)).module == Module(paths=("/usr/lib/module.so",))
+
+
+def test_the_back_end_is_the_files_to_choose(tmp_path: Path) -> None:
+    assert read_variant(write(tmp_path, GOOD)).backend is Backend.PKCS11
+    assert read_variant(write(tmp_path, COMPARES)).backend is Backend.APDU_OCC
 
 
 @pytest.mark.parametrize(
@@ -52,6 +81,14 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
         (GOOD + '[[atrs]]\nvalue = "3b"\nmask = "FF"\n', "$.atrs[0].value"),
         (GOOD.replace("[login]", '[login]\ncounter = "0020008001FF"'), "$.login.counter"),
         (GOOD.replace('name = "{name}"', 'name = "other"'), "file's name"),
+        (COMPARES.replace('backend = "apdu-occ"', 'backend = "apdu"'), "$.backend"),
+        (COMPARES.replace('backend = "apdu-occ"\n', ""), "table `module`"),
+        (COMPARES.replace('aid = "A000000308"\n', ""), "needs `aid`"),
+        (COMPARES.replace('method = "finger"', 'method = "pin"'), "login is a finger"),
+        (COMPARES.replace("iso-19794-2-compact", "on-card"), "go together"),
+        (COMPARES.replace(TEMPLATE, ""), "go together"),
+        (COMPARES + '[module]\npaths = ["/usr/lib/module.so"]\n', "table `module`"),
+        (GOOD.replace('method = "pin"', 'method = "finger"') + TEMPLATE, "go together"),
         ("not toml at all", "test-card.toml"),
     ],
 )

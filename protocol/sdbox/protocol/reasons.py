@@ -27,6 +27,9 @@ class Reason(StrEnum):
     CARD_TIMEOUT = "card-timeout"
     CARD_LAST_TRY = "card-last-try"
     CARD_BLOCKED = "card-blocked"
+    CARD_NO_FINGER = "card-no-finger"
+    CARD_SENSOR = "card-sensor"
+    CARD_UNCLEAR = "card-unclear"
     CARD_EMPTY = "card-empty"
     CARD_PROOF = "card-proof"
     CERTIFICATE_EXPIRED = "certificate-expired"
@@ -132,6 +135,21 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Cette carte est bloquée. Adressez-vous à votre correspondant.",
         "This card is blocked. Ask your correspondent.",
         "The retry counter is at zero; the card needs an unblock by its issuer.",
+    ),
+    Reason.CARD_NO_FINGER: Explanation(
+        "Aucune empreinte n'est enregistrée sur cette carte.",
+        "No fingerprint is enrolled on this card.",
+        "The card does on-card comparison but holds no reference template: enrol the holder.",
+    ),
+    Reason.CARD_SENSOR: Explanation(
+        "Le capteur d'empreintes ne répond pas.",
+        "The fingerprint sensor does not answer.",
+        "The box's sensor is absent, busy or faulty (/dev/sdbox-sensor); no try was spent.",
+    ),
+    Reason.CARD_UNCLEAR: Explanation(
+        "Empreinte illisible. Reposez le doigt bien à plat.",
+        "Unreadable fingerprint. Place your finger flat again.",
+        "The capture has too few minutiae for the card; no try was spent.",
     ),
     Reason.CARD_EMPTY: Explanation(
         "Cette carte ne porte aucun projet.",

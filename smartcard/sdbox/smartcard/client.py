@@ -41,10 +41,9 @@ from sdbox.smartcard.variants import Variant
 OPENSC_CONF: Final = Path(__file__).resolve().parent / "data" / "opensc.conf"
 CALL_DEADLINE: Final = 30.0  # the first call loads the module and reads the card's directory: seconds under emulation
 CLOSE_DEADLINE: Final = 5.0
-INHERITED: Final = ("SOFTHSM2_CONF", "PCSCLITE_CSOCK_NAME", "PYTHONPATH", "VIRTUAL_ENV")
-LOGIN_REASONS: Final = {
-    *(Reason.CARD_FINGER, Reason.CARD_PIN, Reason.CARD_TIMEOUT, Reason.CARD_BLOCKED, Reason.CARD_LAST_TRY)
-}
+INHERITED: Final = ("SOFTHSM2_CONF", "PCSCLITE_CSOCK_NAME", "PYTHONPATH", "VIRTUAL_ENV", "SDBOX_SENSOR")
+_NO_TRY_SPENT: Final = {Reason.CARD_TIMEOUT, Reason.CARD_SENSOR, Reason.CARD_UNCLEAR, Reason.CARD_LAST_TRY}
+LOGIN_REASONS: Final = {Reason.CARD_FINGER, Reason.CARD_PIN, Reason.CARD_BLOCKED, *_NO_TRY_SPENT}
 
 T = TypeVar("T", bound=Tell)
 

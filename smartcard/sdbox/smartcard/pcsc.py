@@ -19,6 +19,7 @@ WAIT_MS: Final = 60_000
 COUNTER_SHIFT: Final = 16  # pcsc-lite counts insertions and removals in the upper half of an event state
 GONE: Final = (scard.SCARD_E_NO_READERS_AVAILABLE, scard.SCARD_E_UNKNOWN_READER, scard.SCARD_E_READER_UNAVAILABLE)
 
+PROTOCOLS: Final = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
 SETTLING: Final = (scard.SCARD_E_NO_SMARTCARD, scard.SCARD_W_REMOVED_CARD, scard.SCARD_W_UNPOWERED_CARD)
 SETTLE_SECONDS: Final = 2.0
 SETTLE_PAUSE: Final = 0.1
@@ -112,8 +113,7 @@ def _connection(reader: str) -> Iterator[tuple[Any, int]]:
     """Share the card in `reader`; whoever uses it says how it ends."""
     context = _establish()
     try:
-        protocols = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
-        code, card, protocol = scard.SCardConnect(context, reader, scard.SCARD_SHARE_SHARED, protocols)
+        code, card, protocol = scard.SCardConnect(context, reader, scard.SCARD_SHARE_SHARED, PROTOCOLS)
         _check("SCardConnect", code)
         yield card, protocol
     finally:
@@ -165,8 +165,60 @@ def _present(reader: str) -> CardSeen:
 def ask_card(reader: str, command: bytes) -> bytes:
     """Send one command APDU to the card in `reader`, leaving the card's state as it is; return the response."""
     with _connection(reader) as (card, protocol):
-        pci = scard.SCARD_PCI_T1 if protocol == scard.SCARD_PROTOCOL_T1 else scard.SCARD_PCI_T0
-        code, response = scard.SCardTransmit(card, pci, list(command))
-        _check("SCardTransmit", code)
+        response = _transmit(card, protocol, command)
         scard.SCardDisconnect(card, scard.SCARD_LEAVE_CARD)
-        return bytes(value & 0xFF for value in response)
+        return response
+
+
+def _transmit(card: Any, protocol: int, command: bytes | bytearray) -> bytes:  # noqa: ANN401 - see _establish
+    pci = scard.SCARD_PCI_T1 if protocol == scard.SCARD_PROTOCOL_T1 else scard.SCARD_PCI_T0
+    values = list(command)
+    try:
+        code, response = scard.SCardTransmit(card, pci, values)
+    finally:
+        values[:] = [0] * len(values)  # it may have been a template (S8); pyscard frees its own copy unwiped
+    _check("SCardTransmit", code)
+    return bytes(value & 0xFF for value in response)
+
+
+class CardLine:
+    """A connection to the card in `reader` for a whole card session. Others may connect as well, but while a
+    transaction is open they can neither talk to the card nor reset it; whoever dies in one leaves a reset card.
+    """
+
+    def __init__(self, reader: str) -> None:
+        self._context = _establish()
+        try:
+            self._open(reader)
+        except PcscError:
+            scard.SCardReleaseContext(self._context)
+            raise
+
+    def _open(self, reader: str) -> None:
+        found = scard.SCardConnect(self._context, reader, scard.SCARD_SHARE_SHARED, PROTOCOLS)
+        _check("SCardConnect", found[0])
+        _, self._card, self._protocol = found
+
+    def begin(self) -> None:
+        """Open a transaction. A reset by somebody else before it is taken note of: whatever was open then is shut."""
+        code = scard.SCardBeginTransaction(self._card)
+        if code == scard.SCARD_W_RESET_CARD:
+            options = (scard.SCARD_SHARE_SHARED, PROTOCOLS, scard.SCARD_LEAVE_CARD)
+            code, self._protocol = scard.SCardReconnect(self._card, *options)
+            _check("SCardReconnect", code)
+            code = scard.SCardBeginTransaction(self._card)
+        _check("SCardBeginTransaction", code)
+
+    def transmit(self, command: bytes | bytearray) -> bytes:
+        """Send one command APDU and return the response; wipe `command` yourself."""
+        return _transmit(self._card, self._protocol, command)
+
+    def end(self) -> None:
+        """End the transaction; the card stays as it is."""
+        _check("SCardEndTransaction", scard.SCardEndTransaction(self._card, scard.SCARD_LEAVE_CARD))
+
+    def close(self) -> None:
+        """Reset the card, which also ends a transaction, and hang up. PcscError if the card could not be reset."""
+        code = scard.SCardDisconnect(self._card, scard.SCARD_RESET_CARD)
+        scard.SCardReleaseContext(self._context)
+        _check("SCardDisconnect", code)

@@ -63,7 +63,7 @@ def slot_description(reader: str) -> str:
     return name.decode(errors="replace").rstrip()
 
 
-class CardSession:
+class Pkcs11Session:
     """One card from reset to reset. Every method raises Refusal."""
 
     def __init__(self, variant: Variant, reader: str) -> None:
@@ -132,7 +132,7 @@ class CardSession:
 
     def _find_slot(self) -> pkcs11.Slot:
         """Return the slot of our reader, by its name and never by position; of SoftHSM's token, by its label."""
-        wanted = self._variant.module.token
+        wanted = self._variant.module.token if self._variant.module else None
         name = slot_description(self._reader)
 
         def is_ours(slot: pkcs11.Slot) -> bool:

@@ -29,7 +29,7 @@ CardEvent = CardInserted | CardRemoved
 class LoginMethod(StrEnum):
     """How a holder proves who they are."""
 
-    FINGER = "finger"  # a sensor on the card; the box only waits
+    FINGER = "finger"  # on the card's own sensor, or on the box's
     PIN = "pin"
 
 
@@ -44,7 +44,9 @@ class LoginStatus:
 
 
 class LoginRefused(Refusal):
-    """The card did not accept its holder: CARD_FINGER, CARD_PIN, CARD_TIMEOUT or CARD_BLOCKED; `tries` are left.
+    """The card did not accept its holder, and `tries` are left: CARD_FINGER, CARD_PIN or CARD_BLOCKED.
+
+    CARD_TIMEOUT, CARD_SENSOR and CARD_UNCLEAR: it was not even asked, and no try is spent.
 
     CARD_LAST_TRY: it was not asked, as one more mistake would block it. `final_try` says that of the next login.
     """

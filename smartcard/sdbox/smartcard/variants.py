@@ -19,6 +19,13 @@ class VariantError(Exception):
     """A variant file does not follow the schema. The message names the file and the field."""
 
 
+class Backend(StrEnum):
+    """What talks to the card."""
+
+    PKCS11 = "pkcs11"  # a PKCS#11 module
+    APDU_OCC = "apdu-occ"  # our own PIV on-card comparison: no module does it
+
+
 class AtrPattern(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An ATR and which of its bits count. Both have the same length; a card's ATR must have it too."""
 
@@ -70,8 +77,14 @@ class Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     count: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
+COMPACT: Final = "iso-19794-2-compact"
+
+
 class Finger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the card compares: `on-card` has its own sensor and takes no template. Limits are in minutiae."""
+    """What the card compares: `on-card` has its own sensor and takes no template. Limits are in minutiae.
+
+    A compact template is made by the box's sensor, within the limits of the card's own BIT group.
+    """
 
     format: Literal["on-card", "iso-19794-2-compact"]
     least: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -86,9 +99,10 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Name
     title: str
-    module: Module
     login: Login
     containers: Annotated[int, msgspec.Meta(ge=1)]  # projects such a card can hold
+    backend: Backend = Backend.PKCS11
+    module: Module | None = None
     atrs: tuple[AtrPattern, ...] = ()
     aid: Hex | None = None
     kinds: Annotated[tuple[KeyKindName, ...], msgspec.Meta(min_length=1)] = ("p256",)  # keys it signs with for TLS 1.3
@@ -103,6 +117,17 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("the counts of keys add up to containers")
         if self.finger is not None and self.login.method is not LoginMethod.FINGER:
             raise ValueError("finger describes a card whose login is a finger")
+        if (self.backend is Backend.PKCS11) is not (self.module is not None):
+            raise ValueError(f"backend {self.backend.value!r} and table `module` do not go together")
+        if (self.backend is Backend.APDU_OCC) is not self.wants_box_sensor:
+            raise ValueError("backend 'apdu-occ' and finger.format 'iso-19794-2-compact' go together")
+        if self.backend is Backend.APDU_OCC and self.aid is None:
+            raise ValueError("backend 'apdu-occ' needs `aid`")
+
+    @property
+    def wants_box_sensor(self) -> bool:
+        """Whether the finger is put on the box's sensor, and not on the card's or the reader's."""
+        return self.finger is not None and self.finger.format == COMPACT
 
 
 def variants_folder() -> Path:
@@ -152,7 +177,7 @@ MODULE_MISSING: Final = "no PKCS#11 module found: is the package installed?"
 
 def module_path(variant: Variant) -> str:
     """Return the first PKCS#11 module of the variant that is installed; Refusal(CARD_FAILED) if none is."""
-    for path in variant.module.paths:
+    for path in variant.module.paths if variant.module else ():
         if Path(path).is_file():
             return path
     raise Refusal(Reason.CARD_FAILED, MODULE_MISSING)

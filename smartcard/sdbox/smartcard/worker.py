@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from typing import Final, NoReturn
+from collections.abc import Sequence
+from typing import Final, NoReturn, Protocol
 
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity
+from sdbox.smartcard.certificates import Scheme
 from sdbox.smartcard.frames import (
     Ask,
     AskClose,
@@ -33,11 +35,37 @@ from sdbox.smartcard.frames import (
     wipe,
 )
 from sdbox.smartcard.hardening import harden_process
-from sdbox.smartcard.pkcs11_backend import CardSession
-from sdbox.smartcard.values import LoginRefused
-from sdbox.smartcard.variants import variant_named
+from sdbox.smartcard.values import LoginRefused, LoginStatus
+from sdbox.smartcard.variants import Backend, Variant, variant_named
 
 ARGUMENTS: Final = 4
+
+
+class CardSession(Protocol):
+    """A card from reset to reset, whatever talks to it. Every method raises Refusal."""
+
+    def status(self) -> LoginStatus:
+        """Return the retry counter; costs no try."""
+
+    def login(self, pin: bytearray | None, *, last_try: bool = False) -> CardIdentity:
+        """Verify the holder with at most one VERIFY, the last one only if `last_try`; read the containers."""
+
+    def sign(self, key_id: bytes, content: bytes, schemes: Sequence[int]) -> tuple[Scheme, bytes]:
+        """Sign with the first scheme that fits the key."""
+
+    def close(self) -> None:
+        """Reset the card."""
+
+
+def open_session(variant: Variant, reader: str) -> CardSession:
+    """Begin a session with the card in `reader`. A worker loads only what its variant needs."""
+    if variant.backend is Backend.APDU_OCC:
+        from sdbox.smartcard.occ_backend import OccSession  # noqa: PLC0415
+
+        return OccSession(variant, reader)
+    from sdbox.smartcard.pkcs11_backend import Pkcs11Session  # noqa: PLC0415
+
+    return Pkcs11Session(variant, reader)
 
 
 class Worker:
@@ -68,7 +96,7 @@ class Worker:
             self.close()
             return TellClosed()
         if self._session is None:
-            self._session = CardSession(variant_named(self._variant), self._reader)
+            self._session = open_session(variant_named(self._variant), self._reader)
         if isinstance(ask, AskLogin):
             try:
                 return _identity(self._session.login(ask.pin, last_try=ask.last_try))

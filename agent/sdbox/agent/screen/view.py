@@ -208,7 +208,7 @@ def _keys(properties: AgentProperties) -> tuple[tuple[Text, Text], ...]:
 def _after_refusal(reason: Reason) -> Text | None:
     """Return what Enter leads to, or None where only the card's removal or a restart helps."""
     family = reason.value.partition("-")[0]
-    if reason in {Reason.CARD_FINGER, Reason.CARD_PIN}:
+    if reason in {Reason.CARD_FINGER, Reason.CARD_UNCLEAR, Reason.CARD_SENSOR, Reason.CARD_PIN}:
         return t.DO_RETRY
     if family in {"gateway", "box"}:
         return t.DO_RETRY_NOW

@@ -1,0 +1,207 @@
+"""PIV cards with on-card comparison, by APDU (SP 800-73-5 part 2; SP 800-76-2). Runs in the card worker only.
+
+OpenSC does no on-card comparison, and its PKCS#11 module hides the private keys of a card that was opened past it:
+so this back end signs by APDU too. Rules:
+- each use of the card is one PC/SC transaction that begins with SELECT. The one in which the finger is verified stays
+  open until the session ends, and ends with a card reset: nobody else can talk to a card that is open;
+- one touch gives one template, and one template at most one VERIFY (S7). What the sensor or the conversion refuses
+  costs no try;
+- the card that gets the template is the one that was inserted: PC/SC's count of insertions and the card's GUID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.protocol.values import CardIdentity, Container
+from sdbox.smartcard.bit import EnrolledFinger
+from sdbox.smartcard.certificates import Scheme, choose_scheme, is_signed_by, project_of, public_key_of
+from sdbox.smartcard.frames import wipe
+from sdbox.smartcard.minutiae import TemplateError, card_template
+from sdbox.smartcard.pcsc import CardLine, PcscError, card_in, open_inserted
+from sdbox.smartcard.piv import PivApplication, PivError, Verdict
+from sdbox.smartcard.sensor import SensorError, SerialSensor, TouchSensor, sensor_path
+from sdbox.smartcard.values import LoginMethod, LoginRefused, LoginStatus
+from sdbox.smartcard.variants import Variant
+
+TOUCH_SECONDS: Final = 30.0
+
+
+class OccSession:
+    """One card from reset to reset. Every method raises Refusal."""
+
+    def __init__(self, variant: Variant, reader: str, sensor: TouchSensor | None = None) -> None:
+        self._variant = variant
+        self._reader = reader
+        self._sensor = sensor or SerialSensor(sensor_path())
+        self._identity: CardIdentity | None = None
+        self._serial: str | None = None
+        with _translated("open"):
+            self._inserted = open_inserted(reader)  # nobody's earlier login is ours
+            self._line = CardLine(reader)
+        self._card = PivApplication(self._line.transmit, bytes.fromhex(variant.aid or ""))
+        try:
+            self._finger = self._look()
+        except Refusal:
+            self._give_up()
+            raise
+
+    def status(self) -> LoginStatus:
+        """Return the retry counter (unknown once logged in, as in the other back end); costs no try."""
+        if self._identity is not None:
+            return LoginStatus(LoginMethod.FINGER, None, final_try=False, blocked=False)
+        with self._transaction("status"):
+            tries = self._card.counter(self._finger.reference).tries
+        return LoginStatus(LoginMethod.FINGER, tries, tries == 1, tries == 0)
+
+    def login(self, pin: bytearray | None, *, last_try: bool = False) -> CardIdentity:
+        """Ask for one touch, verify the holder with it, once, and read the containers. Never called again by itself.
+
+        The last try is spent only if `last_try`: whoever asks has the user's word for it.
+        """
+        if self._identity is not None or pin is not None:
+            raise Refusal(Reason.INTERNAL, "a login that the card's state or variant does not allow")
+        before = self.status()
+        if before.blocked:
+            raise LoginRefused(Reason.CARD_BLOCKED, 0)
+        if before.final_try and not last_try:
+            raise LoginRefused(Reason.CARD_LAST_TRY, before.tries, final_try=True)
+        template = self._touch(before.tries)
+        try:
+            self._open_with(template, before.tries)
+        finally:
+            wipe(template)
+        self._identity = self._read_containers()
+        return self._identity
+
+    def sign(self, key_id: bytes, content: bytes, schemes: Sequence[int]) -> tuple[Scheme, bytes]:
+        """Sign with the first scheme that fits the container's key; the signature is checked before it leaves."""
+        container = next((c for c in self._identity.containers if c.key_id == key_id), None) if self._identity else None
+        key = None if container is None else public_key_of(container.certificate)
+        scheme = None if key is None else choose_scheme(key, schemes)
+        if key is None or scheme is None:
+            raise Refusal(Reason.CARD_PROOF, "no such key, or no signature scheme that fits it")
+        with _translated("sign"):
+            self._same_card()
+            signature = self._card.sign(key_id[0], key, scheme, content)
+        if not is_signed_by(key, scheme, content, signature):
+            raise Refusal(Reason.CARD_FAILED, "the signature is not by the key of the certificate")
+        return scheme, signature
+
+    def close(self) -> None:
+        """End the session and reset the card."""
+        with suppress(PivError, PcscError):  # the reset below is what counts
+            if self._identity is not None:
+                self._card.forget(self._finger.reference)
+        self._identity = None
+        with _translated("close"):
+            self._line.close()
+
+    def _touch(self, tries: int | None) -> bytearray:
+        """Return the card's template of one touch; LoginRefused without a try if there is none."""
+        try:
+            record = self._sensor.capture(min(TOUCH_SECONDS, self._variant.login.deadline / 2))
+        except SensorError as error:
+            raise LoginRefused(Reason.CARD_SENSOR, tries, str(error)) from error
+        if record is None:
+            raise LoginRefused(Reason.CARD_TIMEOUT, tries)
+        try:
+            return card_template(record, self._finger.limits)
+        except TemplateError as error:
+            raise LoginRefused(Reason.CARD_UNCLEAR, tries, str(error)) from error
+        finally:
+            wipe(record)
+
+    def _open_with(self, template: bytearray, tries: int | None) -> None:
+        """VERIFY, once. The transaction stays open if the card accepts, else it ends."""
+        with _translated("login"):
+            self._begin()
+            try:
+                verdict = self._card.verify(self._finger.reference, template)
+            except BaseException:
+                self._give_up()  # whatever the card made of it
+                raise
+        if not verdict.verified:
+            self._end()
+            raise _why_refused(verdict, tries)
+
+    def _read_containers(self) -> CardIdentity:
+        """Read the containers of the card that is open now; if that fails, it is shut again."""
+        try:
+            with _translated("read"):
+                found = tuple(_container(slot, certificate) for slot, certificate in self._card.certificates())
+        except BaseException:
+            self._give_up()
+            raise
+        return CardIdentity(self._serial or "", self._variant.name, found)
+
+    def _look(self) -> EnrolledFinger:
+        """Take note of the card's serial and return the finger it compares with."""
+        with self._transaction("open"):
+            if not self._card.allows_comparison():
+                raise Refusal(Reason.CARD_UNKNOWN, "the card does no on-card comparison")
+            fingers = self._card.fingers()
+            self._serial = self._card.serial()
+        if not fingers:
+            raise Refusal(Reason.CARD_NO_FINGER, "the card's BIT group is empty")
+        return fingers[0]
+
+    @contextmanager
+    def _transaction(self, doing: str) -> Iterator[None]:
+        with _translated(doing):
+            self._begin()
+            try:
+                yield
+            finally:
+                self._end()
+
+    def _begin(self) -> None:
+        """Open a transaction with the card that was inserted, application selected."""
+        self._same_card()
+        self._line.begin()
+        try:
+            self._card.select()
+            self._same_serial()
+        except BaseException:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        with suppress(PcscError):  # of a card that is gone: its next use says so
+            self._line.end()
+
+    def _same_card(self) -> None:
+        if card_in(self._reader) != self._inserted:
+            raise Refusal(Reason.CARD_FAILED, "the card was taken out")
+
+    def _same_serial(self) -> None:
+        if self._serial is not None and self._card.serial() != self._serial:
+            raise Refusal(Reason.CARD_FAILED, "another card is in the reader")
+
+    def _give_up(self) -> None:
+        """Something failed while the card may be open: reset it. The worker ends after that."""
+        with suppress(PcscError):
+            self._line.close()
+
+
+@contextmanager
+def _translated(doing: str) -> Iterator[None]:
+    """Turn what a card, its reader and PC/SC do wrong into a refusal that tells the user to insert it again."""
+    try:
+        yield
+    except (PivError, PcscError) as error:
+        raise Refusal(Reason.CARD_FAILED, f"{doing}: {type(error).__name__} {error}".rstrip()) from error
+
+
+def _why_refused(verdict: Verdict, before: int | None) -> LoginRefused:
+    if verdict.refused_data:
+        return LoginRefused(Reason.CARD_UNCLEAR, before, "the card did not take the template")
+    reason = Reason.CARD_FINGER if verdict.tries else Reason.CARD_BLOCKED
+    return LoginRefused(reason, verdict.tries)
+
+
+def _container(slot: int, certificate: bytes) -> Container:
+    return Container(bytes([slot]), f"PIV {slot:02X}", certificate, project_of(certificate))
