@@ -11,9 +11,16 @@ from sdbox.smartcard.virtual.faults import Blockable
 from sdbox.smartcard.virtual.goid import GoidCard
 from sdbox.smartcard.virtual.openpgp import OpenPgpCard
 from sdbox.smartcard.virtual.personalise import FilledContainer
-from sdbox.smartcard.virtual.piv import PivCard
+from sdbox.smartcard.virtual.piv import OCC_ATR, PivCard
+from sdbox.smartcard.virtual.piv_references import (
+    PIN,
+    PRIMARY_FINGER,
+    FingerReference,
+    PinReference,
+    enrolled_template,
+)
 from sdbox.smartcard.virtual.schsm import ScHsmCard
-from sdbox.smartcard.virtual.sensor import Report, Sensor
+from sdbox.smartcard.virtual.sensor import ENROLLED, Report, Sensor
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -26,6 +33,7 @@ class Parts:
     sensor: Sensor
     report: Report
     root: Holder = field(default_factory=untrusted_root)  # of device certificates
+    finger: str = ENROLLED  # whose finger is on a card that compares; "" for nobody's yet
 
 
 def _sc_hsm_bio(parts: Parts) -> Blockable:
@@ -37,7 +45,13 @@ def _goid(parts: Parts) -> Blockable:
 
 
 def _piv(parts: Parts) -> Blockable:
-    return PivCard(parts.serial, parts.containers, parts.pin, parts.report)
+    return PivCard(parts.serial, parts.containers, {PIN: PinReference(parts.pin)}, parts.report)
+
+
+def _piv_occ(parts: Parts) -> Blockable:
+    template = enrolled_template(parts.finger) if parts.finger else None
+    references = {PRIMARY_FINGER: FingerReference(template), PIN: PinReference(parts.pin)}
+    return PivCard(parts.serial, parts.containers, references, parts.report, atr=OCC_ATR)
 
 
 def _openpgp(parts: Parts) -> Blockable:
@@ -48,5 +62,6 @@ MODELS: Final[Mapping[str, Callable[[Parts], Blockable]]] = {
     "goid": _goid,
     "openpgp": _openpgp,
     "piv": _piv,
+    "piv-occ": _piv_occ,
     "sc-hsm-bio": _sc_hsm_bio,
 }
