@@ -21,6 +21,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 
 from sdbox.smartcard.pcsc import PcscError, card_in
+from sdbox.smartcard.variants import variant_named
 from sdbox.smartcard.virtual.cvc import Holder, certify, generate_key
 from sdbox.smartcard.virtual.personalise import FilledContainer
 from tests.service.smartcard_stack import Stack, box_stack, host_stack
@@ -40,6 +41,7 @@ READER_CONF = 'FRIENDLYNAME "Virtual PCD"\nDEVICENAME /dev/null:{port}\nLIBPATH 
 
 ENTER = 'ip link set lo up && exec 3<&"$0" && exec "$@"'
 ACTIVATE = 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" "$@"'
+SENSOR = FOLDER / "sensor"  # the box's fingerprint sensor
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
@@ -199,12 +201,17 @@ def emulated_card(
     slot: int = 0,
 ) -> Iterator[EmulatedCard]:
     """Run an emulated card for reader `slot` (vpcd has two)."""
-    root = ["--card-root", str(card_root_key())]
-    card = EmulatedCard(pcscd, variant, ["--projects", ",".join(projects), *root, *options], slot)
+    # The box has one sensor: of several cards that need it, the first one's process is it.
+    sensor = variant_named(variant).wants_box_sensor and not SENSOR.is_symlink()
+    own = ["--card-root", str(card_root_key()), *([f"--sensor=pty:{SENSOR}"] if sensor else [])]
+    os.environ["SDBOX_SENSOR"] = str(SENSOR)
+    card = EmulatedCard(pcscd, variant, ["--projects", ",".join(projects), *own, *options], slot)
     try:
         yield card
     finally:
         card.close()
+        if sensor:
+            SENSOR.unlink(missing_ok=True)
 
 
 def make_softhsm_token(folder: Path, containers: Sequence[FilledContainer], pin: str = PIN) -> None:

@@ -58,12 +58,14 @@ def _send(transmit: Transmit, command: bytearray, *, asks: bool) -> Answer:
     finally:
         command[:] = bytes(len(command))
     collected, status = bytearray(answer.data), answer.status
-    while status >> 8 == MORE_DATA:
+    while status >> 8 == MORE_DATA and len(collected) <= ANSWER_LIMIT:
         more = _split(transmit(bytearray(GET_RESPONSE + bytes([status & 0xFF]))))
         collected += more.data
-        if len(collected) > ANSWER_LIMIT or (not more.data and more.status >> 8 == MORE_DATA):
+        if not more.data and more.status >> 8 == MORE_DATA:
             raise ApduError("a card's answer without end")
         status = more.status
+    if len(collected) > ANSWER_LIMIT:
+        raise ApduError("a card's answer is far too long")
     return Answer(bytes(collected), status)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -17,6 +19,7 @@ import msgspec
 
 from sdbox.protocol.reasons import Refusal
 from sdbox.smartcard.variants import VariantError, load_variants
+from sdbox.smartcard.virtual.boxsensor import BoxSensor, sensor_line
 from sdbox.smartcard.virtual.cvc import Holder
 from sdbox.smartcard.virtual.emulator import DEVELOPMENT_PIN, CardPlan, Emulator, WireKind, make_card, open_wire
 from sdbox.smartcard.virtual.faults import Fault
@@ -106,28 +109,39 @@ def _report(line: str) -> None:
 @click.option("--fault", type=click.Choice([fault.value for fault in Fault]), help="What is wrong with the card.")
 @click.option("--pin-fd", type=int, help="Read the PIN here. Without it: 123456, for development only.")
 @click.option("--touch-seconds", type=float, default=10.0, show_default=True, help="How long the sensor waits.")
+@click.option("--sensor", help="Be the box's fingerprint sensor as well: pty:PATH, or unix:PATH of QEMU's chardev.")
+@click.option("--finger", default="good", show_default=True, help="Whose is enrolled on a card that compares.")
 def emulate(*, variant: str, wire: str, address: str, **options: str) -> None:
     """Be a card in an emulated reader, out of it at first.
 
     Reads commands on standard input, one per line: insert, remove, touch FINGER (`good` matches), auto FINGER or auto
     off, cut N (obeys N more writing commands, then is mute until removed), quit. Prints events: ready, card in,
-    card out, cut, sensor wait, sensor match, sensor nomatch, sensor timeout, sensor off, verify tries=N, sign, write.
+    card out, cut, sensor wait, sensor match, sensor nomatch, sensor template, sensor timeout, sensor off,
+    verify tries=N, sign, write.
 
     Example: sdbox card emulate --variant piv --wire vpcd --address 127.0.0.1:7000 --projects atlas,boreal
     """
-    try:
-        made, sensor = make_card(_plan(variant, options), _report)
-        slot = open_wire(WireKind(wire), address)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-    except (OSError, UsbRedirError, VscardError) as error:
-        raise click.ClickException(f"no reader at {address}: {error}") from error
-    try:
-        Emulator(slot, made, sensor, _report).run(sys.stdin)
-    except (OSError, UsbRedirError, VscardError) as error:
-        raise click.ClickException(f"the reader is gone: {error}") from error
-    finally:
-        slot.close()
+    plan = _plan(variant, options)
+    with ExitStack() as stack:
+        try:
+            made, sensor = make_card(plan, _report)
+            slot = open_wire(WireKind(wire), address)
+            stack.callback(slot.close)
+            pad = stack.enter_context(_box_sensor(options["sensor"], plan)) if options["sensor"] else sensor
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+        except (OSError, UsbRedirError, VscardError) as error:
+            raise click.ClickException(f"no reader at {address}, or no sensor: {error}") from error
+        try:
+            Emulator(slot, made, pad, _report).run(sys.stdin)
+        except (OSError, UsbRedirError, VscardError) as error:
+            raise click.ClickException(f"the reader is gone: {error}") from error
+
+
+@contextmanager
+def _box_sensor(address: str, plan: CardPlan) -> Iterator[BoxSensor]:
+    with sensor_line(address) as line, closing(BoxSensor(line, _report, plan.touch_seconds)) as sensor:
+        yield sensor
 
 
 def _plan(variant: str, options: dict[str, str]) -> CardPlan:
@@ -145,6 +159,7 @@ def _plan(variant: str, options: dict[str, str]) -> CardPlan:
         touch_seconds=float(options["touch_seconds"]),
         fault=None if fault is None else Fault(fault),
         root=_root(options["card_root"]),
+        finger=options["finger"],
     )
 
 

@@ -204,7 +204,7 @@ def _ids_of(user: str | None) -> tuple[int | None, int | None]:
 def _environment(variant: Variant) -> Mapping[str, str]:
     """Return all that the worker gets of our environment: no more than its libraries need."""
     kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    if variant.module.driver is not None:
+    if variant.module is not None and variant.module.driver is not None:
         kept["OPENSC_DRIVER"] = variant.module.driver
     return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENSC_CONF": str(OPENSC_CONF), **kept}
 

@@ -78,7 +78,8 @@ def _line(path: Path) -> Iterator[int]:
         yield line
     finally:
         with contextlib.suppress(OSError, termios.error):
-            termios.tcflush(line, termios.TCIOFLUSH)
+            termios.tcflush(line, termios.TCIFLUSH)
+            fcntl.ioctl(line, termios.TIOCNXCL)
         os.close(line)
 
 
@@ -90,6 +91,7 @@ class _Capture:
         self._ticket = secrets.randbits(32)
         self._reader = FrameReader()
         self._heard = False
+        self._nobody = False
 
     def run(self, seconds: float) -> bytearray | None:
         begun = time.monotonic()
@@ -97,7 +99,7 @@ class _Capture:
             while (now := time.monotonic()) - begun < seconds:
                 self._say(Kind.ASK)
                 record = self._listen(min(now + REPEAT_SECONDS, begun + seconds))
-                if record is not None:
+                if record is not None or self._nobody:
                     return record
                 if not self._heard and time.monotonic() - begun > SILENCE_SECONDS:
                     raise SensorError("the sensor does not answer")
@@ -125,7 +127,7 @@ class _Capture:
                     raise SensorError("the sensor is gone")
                 with memoryview(buffer) as view:
                     record = self._first(self._reader.feed(view[:count]))
-                if record is not None:
+                if record is not None or self._nobody:
                     return record
         finally:
             wipe(buffer)
@@ -140,6 +142,7 @@ class _Capture:
                 record = frame.payload
                 continue
             self._heard = self._heard or (ours and frame.kind is Kind.WAITING)
+            self._nobody = self._nobody or (ours and frame.kind is Kind.NOBODY)
             wipe(frame.payload)
             if ours and frame.kind is Kind.FAULT:
                 raise SensorError("the sensor reports a fault")

@@ -7,7 +7,7 @@ has not heard it for `LEASE_SECONDS` stops waiting, so that nothing is captured 
 carries the ticket it is for. One ASK ticket has at most one TEMPLATE.
 
     box to sensor:  ASK, CANCEL
-    sensor to box:  WAITING (put the finger down), TEMPLATE (ISO/IEC 19794-2 record), FAULT (payload: one byte, why)
+    sensor to box:  WAITING (put the finger down), TEMPLATE (ISO/IEC 19794-2 record), NOBODY (its own limit), FAULT
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Kind(IntEnum):
     CANCEL = 2
     WAITING = 3
     TEMPLATE = 4
-    FAULT = 5
+    NOBODY = 5
+    FAULT = 6
 
 
 @dataclass(frozen=True, slots=True, repr=False)

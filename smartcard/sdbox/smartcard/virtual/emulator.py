@@ -13,7 +13,7 @@ from sdbox.smartcard.virtual.cvc import Holder, untrusted_root
 from sdbox.smartcard.virtual.faults import Fault, with_fault
 from sdbox.smartcard.virtual.models import MODELS, Parts
 from sdbox.smartcard.virtual.personalise import Issuer, Project, card_serial, fill_containers
-from sdbox.smartcard.virtual.sensor import Report, Sensor
+from sdbox.smartcard.virtual.sensor import ENROLLED, Report, Sensor
 from sdbox.smartcard.virtual.usbredir import UsbWire
 from sdbox.smartcard.virtual.vpcd import VpcdWire
 from sdbox.smartcard.virtual.vscard import VscardWire
@@ -28,6 +28,16 @@ class Wire(Protocol):
     def insert(self, card: VirtualCard) -> None: ...
     def remove(self) -> None: ...
     def close(self) -> None: ...
+
+
+class Touchable(Protocol):
+    """A sensor that fingers are put on: the card's own, or the box's."""
+
+    def touch(self, finger: str) -> bool:
+        """Put a finger down; False if it was not noticed."""
+
+    def rest(self, finger: str | None) -> None:
+        """Leave a finger on it; None takes it away."""
 
 
 class WireKind(StrEnum):
@@ -49,6 +59,7 @@ class CardPlan:
     touch_seconds: float = 10.0
     fault: Fault | None = None
     root: Holder | None = None  # of the device's certificate; without it: one that nobody trusts
+    finger: str = ENROLLED  # on a card that compares; "" for nobody's
 
     def __repr__(self) -> str:
         """Leave the PIN out (S8)."""
@@ -76,14 +87,14 @@ def make_card(plan: CardPlan, report: Report) -> tuple[VirtualCard, Sensor]:
     if model is None:
         raise ValueError(f"no emulator for variant {plan.variant!r}")
     root = plan.root or untrusted_root()
-    card = model(Parts(serial, containers, plan.pin, sensor, report, root))
+    card = model(Parts(serial, containers, plan.pin, sensor, report, root, plan.finger))
     return with_fault(card, plan.fault, report), sensor
 
 
 class Emulator:
     """Obeys command lines and reports events, one per line. It never writes a PIN."""
 
-    def __init__(self, wire: Wire, card: VirtualCard, sensor: Sensor, report: Report) -> None:
+    def __init__(self, wire: Wire, card: VirtualCard, sensor: Touchable, report: Report) -> None:
         self._wire = wire
         self._card = CutCard(card, report)
         self._sensor = sensor

@@ -17,6 +17,7 @@ from sdbox.smartcard.virtual.piv_references import (
     PRIMARY_FINGER,
     FingerReference,
     PinReference,
+    Reference,
     enrolled_template,
 )
 from sdbox.smartcard.virtual.schsm import ScHsmCard
@@ -50,7 +51,7 @@ def _piv(parts: Parts) -> Blockable:
 
 def _piv_occ(parts: Parts) -> Blockable:
     template = enrolled_template(parts.finger) if parts.finger else None
-    references = {PRIMARY_FINGER: FingerReference(template), PIN: PinReference(parts.pin)}
+    references: dict[int, Reference] = {PRIMARY_FINGER: FingerReference(template), PIN: PinReference(parts.pin)}
     return PivCard(parts.serial, parts.containers, references, parts.report, atr=OCC_ATR)
 
 
