@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from sdbox.agent.channel.authenticator import ChannelKeys, Sign, empty_authenticator, make_authenticator
@@ -158,6 +158,27 @@ async def made(request: CertificateRequest = REQUEST, keys: ConnectionKeys = KEY
 
 def test_the_halves_agree() -> None:
     assert len(verify_authenticator(KEYS, REQUEST, asyncio.run(made()))) == 1
+
+
+PADDINGS = {0x0804: padding.PSS(padding.MGF1(hashes.SHA256()), 32), 0x0420: padding.PKCS1v15()}
+
+
+@pytest.mark.parametrize("scheme", PADDINGS)
+def test_an_rsa_card_proves_itself_with_either_padding(scheme: int) -> None:
+    """RFC 9963 lets clients whose card knows no PSS use PKCS#1; what is padded one way does not pass as the other."""
+    key = rsa.generate_private_key(65537, 2048)
+    certificate = project_certificate(key.public_key(), "atlas").public_bytes(Encoding.DER)
+
+    def made_with(used: int) -> bytes:
+        async def sign(_schemes: Sequence[int], content: bytes) -> tuple[int, bytes]:
+            return scheme, key.sign(content, PADDINGS[used], hashes.SHA256())
+
+        return asyncio.run(make_authenticator(box_keys(KEYS), REQUEST, (certificate,), sign))
+
+    assert verify_authenticator(KEYS, REQUEST, made_with(scheme)) == (certificate,)
+    (other,) = set(PADDINGS) - {scheme}
+    with pytest.raises(Refusal):
+        verify_authenticator(KEYS, REQUEST, made_with(other))
 
 
 def test_every_flipped_bit_is_refused() -> None:

@@ -7,6 +7,7 @@ import socket
 import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sdbox.smartcard.certificates import Scheme, choose_scheme, project_of, public_key_of
 from sdbox.smartcard.frames import (
@@ -92,6 +93,13 @@ def test_the_scheme_fits_the_key() -> None:
     assert choose_scheme(key, [0x0804, 0x0503, 0x0403]) is Scheme.ECDSA_SECP256R1_SHA256
     assert choose_scheme(key, [0x0804, 0x0503]) is None
     assert choose_scheme(key, []) is None
+
+
+def test_rsa_signs_with_pss_where_that_is_possible() -> None:
+    key = rsa.generate_private_key(65537, 2048).public_key()
+    assert choose_scheme(key, [0x0420, 0x0403, 0x0804]) is Scheme.RSA_PSS_RSAE_SHA256
+    assert choose_scheme(key, [0x0420, 0x0403]) is Scheme.RSA_PKCS1_SHA256_LEGACY
+    assert choose_scheme(rsa.generate_private_key(65537, 1024).public_key(), [0x0420, 0x0804]) is None  # noqa: S505 - refused
 
 
 def test_a_card_keeps_its_serial() -> None:

@@ -16,7 +16,12 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from sdbox.protocol.authenticator_request import ECDSA_P256_SHA256, ECDSA_P384_SHA384, RSA_PSS_SHA256
+from sdbox.protocol.authenticator_request import (
+    ECDSA_P256_SHA256,
+    ECDSA_P384_SHA384,
+    RSA_PKCS1_SHA256,
+    RSA_PSS_SHA256,
+)
 from sdbox.protocol.reasons import Reason, Refusal
 
 if TYPE_CHECKING:
@@ -27,6 +32,10 @@ LARGEST: Final = 1 << 16
 _ECDSA: Final[dict[int, tuple[type[ec.EllipticCurve], hashes.HashAlgorithm]]] = {
     ECDSA_P256_SHA256: (ec.SECP256R1, hashes.SHA256()),
     ECDSA_P384_SHA384: (ec.SECP384R1, hashes.SHA384()),
+}
+_RSA: Final[dict[int, padding.AsymmetricPadding]] = {
+    RSA_PSS_SHA256: padding.PSS(padding.MGF1(hashes.SHA256()), 32),  # RFC 8446, 4.2.3: salt as long as the digest
+    RSA_PKCS1_SHA256: padding.PKCS1v15(),
 }
 
 
@@ -127,9 +136,8 @@ def _cut(view: bytes, width: int) -> tuple[bytes, bytes]:
 
 def _check_signature(parts: _Parts, content: bytes) -> None:
     key = x509.load_der_x509_certificate(parts.chain[0]).public_key()
-    if isinstance(key, rsa.RSAPublicKey) and parts.scheme == RSA_PSS_SHA256:
-        # RFC 8446, 4.2.3: the salt is as long as the digest
-        key.verify(parts.signature, content, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
+    if isinstance(key, rsa.RSAPublicKey) and parts.scheme in _RSA:
+        key.verify(parts.signature, content, _RSA[parts.scheme], hashes.SHA256())
         return
     curve, algorithm = _ECDSA.get(parts.scheme, (None, None))
     if not isinstance(key, ec.EllipticCurvePublicKey) or curve is None or algorithm is None:

@@ -13,7 +13,8 @@ from typing import Final
 ECDSA_P256_SHA256: Final = 0x0403
 ECDSA_P384_SHA384: Final = 0x0503
 RSA_PSS_SHA256: Final = 0x0804  # rsa_pss_rsae_sha256
-SCHEMES: Final = (ECDSA_P256_SHA256, ECDSA_P384_SHA384, RSA_PSS_SHA256)
+RSA_PKCS1_SHA256: Final = 0x0420  # rsa_pkcs1_sha256_legacy: for clients whose card knows no PSS (RFC 9963)
+SCHEMES: Final = (ECDSA_P256_SHA256, ECDSA_P384_SHA384, RSA_PSS_SHA256, RSA_PKCS1_SHA256)
 
 
 @dataclass(frozen=True, slots=True)

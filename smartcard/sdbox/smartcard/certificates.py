@@ -15,23 +15,28 @@ from sdbox.protocol.values import PROJECT_URI
 
 NAME_LIMIT: Final = 255
 RSA_MIN_BITS: Final = 2048
-PSS_SHA256: Final = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
 
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 
 class Scheme(IntEnum):
-    """TLS signature schemes that cards are asked for (RFC 8446, section 4.2.3)."""
+    """TLS signature schemes that cards are asked for (RFC 8446, section 4.2.3; RFC 9963 for the last)."""
 
     ECDSA_SECP256R1_SHA256 = 0x0403
     ECDSA_SECP384R1_SHA384 = 0x0503
     RSA_PSS_RSAE_SHA256 = 0x0804
+    RSA_PKCS1_SHA256_LEGACY = 0x0420
 
 
 HASHES: Final[dict[Scheme, hashes.HashAlgorithm]] = {
     Scheme.ECDSA_SECP256R1_SHA256: hashes.SHA256(),
     Scheme.ECDSA_SECP384R1_SHA384: hashes.SHA384(),
     Scheme.RSA_PSS_RSAE_SHA256: hashes.SHA256(),
+    Scheme.RSA_PKCS1_SHA256_LEGACY: hashes.SHA256(),
+}
+PADDINGS: Final[dict[Scheme, padding.AsymmetricPadding]] = {
+    Scheme.RSA_PSS_RSAE_SHA256: padding.PSS(padding.MGF1(hashes.SHA256()), 32),
+    Scheme.RSA_PKCS1_SHA256_LEGACY: padding.PKCS1v15(),
 }
 
 
@@ -59,17 +64,17 @@ def public_key_of(certificate: bytes) -> PublicKey | None:
 
 
 def choose_scheme(key: PublicKey, offered: Sequence[int]) -> Scheme | None:
-    """Return the first of `offered` that fits `key`."""
-    fitting = _scheme_of(key)
-    return fitting if fitting is not None and fitting in offered else None
+    """Return our best scheme for `key` among `offered`: RSA signs with PSS where that is possible."""
+    return next((scheme for scheme in _schemes_of(key) if scheme in offered), None)
 
 
-def _scheme_of(key: PublicKey) -> Scheme | None:
+def _schemes_of(key: PublicKey) -> tuple[Scheme, ...]:
     if isinstance(key, rsa.RSAPublicKey):
-        return Scheme.RSA_PSS_RSAE_SHA256 if key.key_size >= RSA_MIN_BITS else None
+        both = (Scheme.RSA_PSS_RSAE_SHA256, Scheme.RSA_PKCS1_SHA256_LEGACY)
+        return both if key.key_size >= RSA_MIN_BITS else ()
     if isinstance(key.curve, ec.SECP256R1):
-        return Scheme.ECDSA_SECP256R1_SHA256
-    return Scheme.ECDSA_SECP384R1_SHA384 if isinstance(key.curve, ec.SECP384R1) else None
+        return (Scheme.ECDSA_SECP256R1_SHA256,)
+    return (Scheme.ECDSA_SECP384R1_SHA384,) if isinstance(key.curve, ec.SECP384R1) else ()
 
 
 def digest_of(scheme: Scheme, content: bytes) -> bytes:
@@ -83,9 +88,9 @@ def is_signed_by(key: PublicKey, scheme: Scheme, content: bytes, signature: byte
     """Whether `signature` (ECDSA: DER) of `content` verifies with `key`."""
     try:
         if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, content, PSS_SHA256, hashes.SHA256())
+            key.verify(signature, content, PADDINGS[scheme], hashes.SHA256())
         else:
             key.verify(signature, content, ec.ECDSA(HASHES[scheme]))
-    except InvalidSignature:
+    except (InvalidSignature, KeyError):
         return False
     return True

@@ -31,6 +31,7 @@ DESCRIPTION_BYTES: Final = 64  # CK_SLOT_INFO.slotDescription holds no more of a
 TRIES_LEFT: Final = 0x63C0
 BLOCKED: Final = 0x6983
 PSS_SHA256: Final = (Mechanism.SHA256, MGF.SHA256, 32)
+SHA256_PREFIX: Final = bytes.fromhex("3031300D060960864801650304020105000420")  # DigestInfo (RFC 8017, 9.2, note 1)
 
 
 class _Pin:
@@ -108,10 +109,12 @@ class Pkcs11Session:
         return self._identity
 
     def sign(self, key_id: bytes, content: bytes, schemes: Sequence[int]) -> tuple[Scheme, bytes]:
-        """Sign with the first scheme that fits the container's key; the signature is checked before it leaves."""
+        """Sign with the best of `schemes` that key and module can do; the signature is checked before it leaves."""
         container = next((c for c in self._identity.containers if c.key_id == key_id), None) if self._identity else None
         key = None if container is None else public_key_of(container.certificate)
-        scheme = None if key is None else choose_scheme(key, schemes)
+        with _translated("mechanisms"):
+            possible = _possible_schemes(self._slot, schemes)
+        scheme = None if key is None else choose_scheme(key, possible)
         if key is None or scheme is None:
             raise Refusal(Reason.CARD_PROOF, "no such key, or no signature scheme that fits it")
         with _translated("sign"):
@@ -195,11 +198,19 @@ def _container(certificate: Any) -> Container:  # noqa: ANN401 - attribute acces
     return Container(bytes(certificate[Attribute.ID]), str(certificate[Attribute.LABEL]), value, project_of(value))
 
 
+def _possible_schemes(slot: pkcs11.Slot, schemes: Sequence[int]) -> list[int]:
+    """Leave RSA-PSS out where the module cannot do it: OpenSC's openpgp and gids drivers only pad as PKCS#1 v1.5."""
+    pss = Mechanism.RSA_PKCS_PSS in slot.get_mechanisms()
+    return [scheme for scheme in schemes if pss or scheme != Scheme.RSA_PSS_RSAE_SHA256]
+
+
 def _sign_digest(key: Any, scheme: Scheme, digest: bytes) -> bytes:  # noqa: ANN401 - see _container
     """Return the signature as TLS wants it: PKCS#11 gives ECDSA as r and s side by side, TLS wants DER."""
     sign: Callable[..., bytes] = key.sign
     if scheme is Scheme.RSA_PSS_RSAE_SHA256:
         return sign(digest, mechanism=Mechanism.RSA_PKCS_PSS, mechanism_param=PSS_SHA256)
+    if scheme is Scheme.RSA_PKCS1_SHA256_LEGACY:
+        return sign(SHA256_PREFIX + digest, mechanism=Mechanism.RSA_PKCS)
     raw = sign(digest, mechanism=Mechanism.ECDSA)
     half = len(raw) // 2
     return encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
