@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from sdbox.protocol.authenticator_request import SCHEMES
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.certificates import Scheme, is_signed_by, public_key_of
 from sdbox.smartcard.client import CardWorker
@@ -101,7 +102,7 @@ def test_a_session_from_status_to_signature(stage: Stage) -> None:
             assert identity.serial
             assert sorted(container.project or "" for container in identity.containers) == stage.projects
             for container in identity.containers:
-                chosen, signature = await worker.sign(container.key_id, b"content", [0x0403, 0x0503, 0x0804])
+                chosen, signature = await worker.sign(container.key_id, b"content", SCHEMES)
                 key = public_key_of(container.certificate)
                 assert key is not None
                 assert is_signed_by(key, Scheme(chosen), b"content", signature)

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.root
 LOGIN = ("--login", "--pin", PIN)
 # (variant, keys, CKA_ID of the last of its containers that signs)
 CARDS = [
+    ("isoapplet", "rsa2048", "03"),
     ("openpgp", "p256", "03"),
     ("openpgp", "p384", "03"),
     ("openpgp", "rsa2048", "03"),
@@ -24,6 +25,8 @@ CARDS = [
     ("piv", "p384", "06"),
     ("piv", "rsa2048", "06"),
 ]
+# OpenSC 0.23 takes IsoApplet 1.0 for an older version, which had no random numbers.
+KNOWN = {"isoapplet": ["ERR: C_GenerateRandom failed: CKR_FUNCTION_NOT_SUPPORTED (0x54)"]}
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +40,10 @@ def test_openscs_own_test_and_a_signature(pcscd: Pcscd, name: str, keys: str, la
     with emulated_card(pcscd, name, ("atlas", "boreal", "cassini"), ["--keys", keys]) as card:
         card.insert()
         wait_for(sees_card, "PC/SC to see the card")
-        told = run("pkcs11-tool", "--test", *LOGIN).stdout
-        assert "No errors" in told
+        told = run("pkcs11-tool", "--test", *LOGIN)
+        errors = [line.strip() for line in told.stderr.splitlines() if "ERR" in line]
+        assert errors == KNOWN.get(name, [])
+        assert (f"{len(errors)} errors" if errors else "No errors") in told.stdout
         data, signature, certificate = tmp_path / "data", tmp_path / "signature", tmp_path / "certificate"
         data.write_bytes(hashlib.sha256(b"content").digest() if keys != "rsa2048" else b"content")
         mechanism = "SHA256-RSA-PKCS" if keys == "rsa2048" else "ECDSA"

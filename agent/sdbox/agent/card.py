@@ -22,8 +22,9 @@ from sdbox.agent.events import (
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.client import CardWorker
+from sdbox.smartcard.recognise import recognise
 from sdbox.smartcard.values import CardInserted, LoginMethod, LoginRefused, LoginStatus
-from sdbox.smartcard.variants import Variant, variant_for, variant_named
+from sdbox.smartcard.variants import Variant, variant_named
 
 CARD_USER: Final = "sdbox-card"
 TOKEN_READER: Final = ""  # the reader of a token without one
@@ -60,13 +61,18 @@ class CardSeat:
     async def read(self) -> CardStep:
         """Start the worker and return how this card wants its holder verified, or why it cannot be used."""
         try:
-            variant = variant_named(self._token) if self._token else variant_for(self._atr)
-            status = await (await self._start(variant)).status()
+            status = await (await self._start(await self._variant())).status()
         except Refusal as refusal:
             journal.explain(refusal)
             return CardRefused(refusal.reason)
         self._method = status.method
         return first_step(status)
+
+    async def _variant(self) -> Variant:
+        if self._token:
+            return variant_named(self._token)
+        # In a thread: a card whose ATR fits several variants is asked, and may be slow.
+        return await asyncio.to_thread(recognise, self.reader, self._atr)
 
     async def login(self, pin: bytearray | None, *, last_try: bool) -> CardStep:
         """Verify the holder with one VERIFY; `pin` is overwritten by the worker's client.

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sdbox.smartcard.pcsc import PcscError, ask_card, reset_card
+from sdbox.smartcard.pcsc import PcscError, reset_card
+from sdbox.smartcard.recognise import has_application
 from sdbox.smartcard.show import first_card
 from sdbox.smartcard.variants import Variant, load_variants
 
@@ -19,9 +20,6 @@ OTHER_APPLICATIONS: Final = {
     "A00000039742544659": "CNS / IAS",
 }
 """Applications that no variant names, but which say what kind of card it is (ISO 7816-5 registered identifiers)."""
-
-SELECT: Final = bytes.fromhex("00A40400")  # ISO 7816-4, 11.2.2: by application identifier
-FOUND: Final = (0x90, 0x61, 0x62)  # first status byte: selected, selected with data waiting, selected with a warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +33,10 @@ class Probe:
 
     @property
     def variant(self) -> str | None:
-        """The variant a box takes it for: it must be the only one."""
-        return self.fitting[0] if len(self.fitting) == 1 else None
+        """The variant a box takes it for: the only one whose ATR fits; of several, the one whose application it has."""
+        several = len(self.fitting) > 1
+        left = [name for name in self.fitting if not several or name in self.applications.values()]
+        return left[0] if len(left) == 1 else None
 
 
 def probe_card(wait: float) -> Probe:
@@ -53,16 +53,7 @@ def probe_card(wait: float) -> Probe:
 
 def _applications(reader: str, known: Sequence[Variant]) -> dict[str, str]:
     asked = {variant.aid: variant.name for variant in known if variant.aid is not None} | OTHER_APPLICATIONS
-    return {aid: name for aid, name in asked.items() if _answers(reader, bytes.fromhex(aid))}
-
-
-def _answers(reader: str, aid: bytes) -> bool:
-    """Whether SELECT finds the application; a card that stops answering has none."""
-    try:
-        answer = ask_card(reader, SELECT + bytes([len(aid)]) + aid + b"\x00")
-    except PcscError:
-        return False
-    return len(answer) > 1 and answer[-2] in FOUND
+    return {aid: name for aid, name in asked.items() if has_application(reader, bytes.fromhex(aid))}
 
 
 def draft(probe: Probe) -> Iterator[str]:

@@ -12,8 +12,8 @@ from sdbox.protocol.values import CardIdentity
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.frames import wipe
 from sdbox.smartcard.monitor import CardMonitor
+from sdbox.smartcard.recognise import recognise
 from sdbox.smartcard.values import CardEvent, CardInserted
-from sdbox.smartcard.variants import variant_for
 
 Seen = dict[str, Any]  # ready for JSON
 
@@ -36,7 +36,7 @@ def look_at_card(wait: float, login: Login | None) -> Seen:
 
 async def _look(wait: float, login: Login | None) -> Seen:
     inserted = await first_card(wait)
-    variant = variant_for(inserted.atr)
+    variant = await asyncio.to_thread(recognise, inserted.reader, inserted.atr)
     async with await CardWorker.start(variant, inserted.reader) as worker:
         status = await worker.status()
         seen: Seen = {

@@ -164,9 +164,14 @@ def variant_named(name: str) -> Variant:
     raise Refusal(Reason.CARD_UNKNOWN, f"no variant {name!r}")
 
 
+def variants_for(atr: bytes) -> tuple[Variant, ...]:
+    """Return the variants whose ATR pattern fits: several where one chip carries different applets."""
+    return tuple(variant for variant in load_variants() if any(pattern.matches(atr) for pattern in variant.atrs))
+
+
 def variant_for(atr: bytes) -> Variant:
     """Return the one variant whose ATR pattern fits; Refusal(CARD_UNKNOWN) if none or several do."""
-    fitting = [variant for variant in load_variants() if any(pattern.matches(atr) for pattern in variant.atrs)]
+    fitting = variants_for(atr)
     if len(fitting) != 1:
         raise Refusal(Reason.CARD_UNKNOWN, f"{len(fitting)} variants fit ATR {atr.hex().upper()}")
     return fitting[0]

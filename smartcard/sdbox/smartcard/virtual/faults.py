@@ -13,7 +13,8 @@ from sdbox.smartcard.virtual.sensor import Report
 
 SLOW_SECONDS: Final = 1.0
 INS_VERIFY: Final = 0x20
-INS_SIGN: Final = (0x2A, 0x68, 0x87)  # PERFORM SECURITY OPERATION, SmartCard-HSM's SIGN, GENERAL AUTHENTICATE
+# PERFORM SECURITY OPERATION, SmartCard-HSM's SIGN, GENERAL AUTHENTICATE, INTERNAL AUTHENTICATE
+INS_SIGN: Final = (0x2A, 0x68, 0x87, 0x88)
 CASE_1: Final = 4
 OVERSIZED: Final = 65_000  # more than any extended answer that a module asks for; the wires carry 65,535
 UNKNOWN_ATR: Final = bytes.fromhex("3B8A80014E6F74204F7572730071")  # "Not Ours"

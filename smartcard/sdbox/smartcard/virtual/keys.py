@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
 from sdbox.smartcard.virtual.personalise import CardKey
 
 PKCS1_LEAST: Final = 11  # 00 01 FF x 8 00 (RFC 8017, 9.2); decryption: 00 02 and 8 random bytes (7.2.1)
-HASH_OF_SIZE: Final[dict[int, hashes.HashAlgorithm]] = {32: hashes.SHA256(), 48: hashes.SHA384()}
+HASH_OF_SIZE: Final[dict[int, hashes.HashAlgorithm]] = {
+    32: hashes.SHA256(),
+    48: hashes.SHA384(),
+    64: hashes.SHA512(),
+}
 
 
 def key_bytes(key: CardKey) -> int:
@@ -33,6 +37,14 @@ def rsa_sign_pkcs1(key: rsa.RSAPrivateKey, content: bytes) -> bytes:
     if room < PKCS1_LEAST - 3:
         raise ValueError("too long for this key")
     return rsa_raw(key, b"\x00\x01" + room * b"\xff" + b"\x00" + content)
+
+
+def rsa_sign_pss(key: rsa.RSAPrivateKey, digest: bytes) -> bytes:
+    """Pad a SHA-2 digest as PSS with a salt of its size (RFC 8017, 8.1) and sign; ValueError for another size."""
+    algorithm = HASH_OF_SIZE.get(len(digest))
+    if algorithm is None:
+        raise ValueError("not a digest")
+    return key.sign(digest, padding.PSS(padding.MGF1(algorithm), len(digest)), utils.Prehashed(algorithm))
 
 
 def rsa_decrypt_pkcs1(key: rsa.RSAPrivateKey, cryptogram: bytes) -> bytes:

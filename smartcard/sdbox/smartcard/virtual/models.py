@@ -9,6 +9,7 @@ from typing import Final
 from sdbox.smartcard.virtual.cvc import Holder, untrusted_root
 from sdbox.smartcard.virtual.faults import Blockable
 from sdbox.smartcard.virtual.goid import GoidCard
+from sdbox.smartcard.virtual.isoapplet import IsoAppletCard
 from sdbox.smartcard.virtual.openpgp import OpenPgpCard
 from sdbox.smartcard.virtual.personalise import FilledContainer
 from sdbox.smartcard.virtual.piv import OCC_ATR, PivCard
@@ -55,12 +56,17 @@ def _piv_occ(parts: Parts) -> Blockable:
     return PivCard(parts.serial, parts.containers, references, parts.report, atr=OCC_ATR)
 
 
+def _isoapplet(parts: Parts) -> Blockable:
+    return IsoAppletCard(parts.serial, parts.containers, parts.pin, parts.report)
+
+
 def _openpgp(parts: Parts) -> Blockable:
     return OpenPgpCard(parts.serial, parts.containers, parts.pin, parts.report)
 
 
 MODELS: Final[Mapping[str, Callable[[Parts], Blockable]]] = {
     "goid": _goid,
+    "isoapplet": _isoapplet,
     "openpgp": _openpgp,
     "piv": _piv,
     "piv-occ": _piv_occ,

@@ -31,10 +31,15 @@ class CardRefusal(Exception):
 class Pin:
     """A PIN and its counter, which stays when the power goes. Never shown (S8).
 
-    Some cards verify one PIN for several uses apart: `use` tells them apart, 0 where there is only one.
+    Some cards verify one PIN for several uses apart: `use` tells them apart, 0 where there is only one. `blocked` is
+    the card's word for no tries left; one that does not tell (`tells`) answers with its counter even when verified.
     """
 
-    def __init__(self, value: bytes, most: int, report: Report) -> None:
+    def __init__(
+        self, value: bytes, most: int, report: Report, *, blocked: int = Status.BLOCKED, tells: bool = True
+    ) -> None:
+        self._blocked = blocked
+        self._tells = tells
         self._value = value
         self._most = most
         self._report = report
@@ -61,8 +66,8 @@ class Pin:
             return b""
         if command.data:
             self._compare(command.data, use)
-        if use not in self._verified:
-            raise CardRefusal(TRIES_LEFT | self.tries if self.tries else Status.BLOCKED)
+        if use not in self._verified or not (command.data or self._tells):
+            raise CardRefusal(TRIES_LEFT | self.tries if self.tries else self._blocked)
         return b""
 
     def _compare(self, candidate: bytes, use: int) -> None:

@@ -1,0 +1,35 @@
+"""Which variant a card is: by its ATR, and where that is only the chip's, by its application. Costs no try."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.smartcard.pcsc import PcscError, ask_card
+from sdbox.smartcard.variants import Variant, variants_for
+
+SELECT: Final = bytes.fromhex("00A40400")  # ISO 7816-4, 11.2.2: by application identifier
+FOUND: Final = (0x90, 0x61, 0x62)  # first status byte: selected, selected with data waiting, selected with a warning
+
+
+def recognise(reader: str, atr: bytes) -> Variant:
+    """Return the variant of the card in `reader`; Refusal(CARD_UNKNOWN) if none or several fit.
+
+    Only a card whose ATR fits several variants is asked, for the application of each (Java Cards). The worker's first
+    act is a card reset: it does not matter which application stays selected.
+    """
+    fitting = variants_for(atr)
+    if len(fitting) > 1:
+        fitting = tuple(v for v in fitting if v.aid is not None and has_application(reader, bytes.fromhex(v.aid)))
+    if len(fitting) != 1:
+        raise Refusal(Reason.CARD_UNKNOWN, f"{len(fitting)} variants fit ATR {atr.hex().upper()}")
+    return fitting[0]
+
+
+def has_application(reader: str, aid: bytes) -> bool:
+    """Whether SELECT finds the application; a card that does not answer has none."""
+    try:
+        answer = ask_card(reader, SELECT + bytes([len(aid)]) + aid + b"\x00")
+    except PcscError:
+        return False
+    return len(answer) > 1 and answer[-2] in FOUND
