@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from sdbox.attestation import codes
 from sdbox.protocol import docs_reasons
 from sdbox.protocol.reasons import EXPLANATIONS, Reason
 from tests.gates.tree import ROOT, files, name
@@ -22,6 +23,11 @@ def test_each_reason_is_explained_in_both_languages() -> None:
 def test_the_list_of_reasons_is_the_code_s() -> None:
     written = ROOT.joinpath("docs", "reasons.md").read_text(encoding="utf-8")
     assert written == docs_reasons.render(), "run: python -m sdbox.protocol.docs_reasons > docs/reasons.md"
+
+
+def test_the_table_of_checks_is_the_code_s() -> None:
+    text = ROOT.joinpath("docs", "attestation.md").read_text(encoding="utf-8")
+    assert codes.table() in text, "put the output of python -m sdbox.attestation.codes into docs/attestation.md"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

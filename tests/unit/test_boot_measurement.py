@@ -12,6 +12,7 @@ import pytest
 from sdbox.boot.authenticode import authenticode_sha256
 from sdbox.boot.eventlog import parse_event_log
 from sdbox.boot.explain import explain
+from sdbox.boot.grammar import RULES
 from sdbox.boot.measurement import pcr_value
 from sdbox.boot.pcr import Bank, extend
 from sdbox.boot.pe import PeError, parse_pe
@@ -128,7 +129,8 @@ def reference_file(folder: Path) -> Path:
 
 def test_reference_values_survive_their_file(tmp_path: Path) -> None:
     reference = read_reference(reference_file(tmp_path).read_bytes())
-    assert (reference.pcr_selection, reference.root_hash, reference.image_version) == ((4, 7, 11), ROOT, "7")
+    assert (reference.pcr_selection, reference.advisory, reference.rules) == ((4, 5, 7, 11, 12, 13), (5,), RULES)
+    assert (reference.root_hash, reference.image_version) == (ROOT, "7")
     assert reference.uki_sha256 == hashlib.sha256(UKI).hexdigest()
     first = (tmp_path / "reference.json").read_bytes()
     assert reference_file(tmp_path).read_bytes() == first
@@ -157,6 +159,7 @@ BAD_REFERENCES = {
     "value of another size": b'{"pcr_selection": [4], "pcrs": {"sha256": {"4": "00"}}}',
     "not hex": b'{"pcr_selection": [4], "pcrs": {"sha256": {"4": "xx"}}}',
     "PCR 24": b'{"pcr_selection": [24], "pcrs": {"sha256": {"24": "%s"}}}' % (b"00" * 32),
+    "rules nobody knows": b'{"rules": 9, "pcr_selection": [4], "pcrs": {"sha256": {"4": "%s"}}}' % (b"00" * 32),
     "another format": b'{"version": 9, "pcr_selection": [4], "pcrs": {"sha256": {"4": "%s"}}}' % (b"00" * 32),
 }
 
@@ -170,7 +173,9 @@ def test_a_malformed_reference_is_refused(data: bytes) -> None:
 def test_explain_names_the_event_that_differs(tmp_path: Path) -> None:
     reference = read_reference(reference_file(tmp_path).read_bytes())
     records = [Record(int(i), 13, b"x", bytes.fromhex(m.sha256)) for i in ("4", "7", "11") for m in reference.events[i]]
-    assert explain(parse_event_log(agile_log(*records)), reference) == [f"PCR {i}: as expected" for i in (4, 7, 11)]
+    assert explain(parse_event_log(agile_log(*records)), reference) == [
+        f"PCR {i}: as expected" for i in (4, 7, 11, 12, 13)
+    ]
     records[2] = Record(4, 0x80000003, b"other.efi", bytes(32))
     lines = explain(parse_event_log(agile_log(*records, Record(11, 13, b"extra"))), reference)
     assert any("PCR 4[2]" in line and "other.efi" in line and "expected UKI" in line for line in lines)

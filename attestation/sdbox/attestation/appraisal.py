@@ -1,7 +1,8 @@
-"""The appraisal: one pure function from evidence, freshness, channel and reference values to a verdict.
+"""The appraisal: one pure function from evidence, freshness, channel, reference values and policy to a verdict.
 
-Numbers are the rows of the verifier's checklist (attestation/README.md lists those that this version checks). Every
-check adds to the list of failures on its own; only what cannot be parsed keeps the checks that need it from running.
+Numbers are the rows of the verifier's checklist (docs/attestation.md lists them with every code). Every check adds to
+the list of failures on its own; only what cannot be parsed keeps the checks that need it from running. `Memory` holds
+what was parsed or examined before: it saves time and changes no verdict.
 """
 
 from __future__ import annotations
@@ -11,17 +12,31 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from sdbox.attestation.checks import ak_failures, clock_failures, pcr_failures, signature_failures
-from sdbox.attestation.logchecks import log_failures
-from sdbox.attestation.structures import NotAQuote, StructureError, parse_public, parse_quote, parse_signature
-from sdbox.attestation.verdict import PCR_MISMATCH, Clock, Failure, Verdict
+from sdbox.attestation.bootchecks import value_failures
+from sdbox.attestation.checks import (
+    ak_failures,
+    clock_failures,
+    identity_failures,
+    pcr_failures,
+    signature_failures,
+)
+from sdbox.attestation.codes import failure
+from sdbox.attestation.keys import Key, KeyMemory, load_key
+from sdbox.attestation.logchecks import Facts, LogMemory, Rules, examine, log_digest
+from sdbox.attestation.policy import NO_POLICY, Policy, selection
+from sdbox.attestation.structures import (
+    NotAQuote,
+    Quote,
+    StructureError,
+    parse_quote,
+    parse_signature,
+)
+from sdbox.attestation.verdict import Failure, Seen, Verdict
 from sdbox.boot.reference import ReferenceValues
-from sdbox.protocol.contexts import qualifying_data
+from sdbox.protocol.contexts import qualifying_data_for
 from sdbox.protocol.values import BoxId, Evidence
 
 MAX_EVENT_LOG = 1 << 20
-_ROWS = {4: 22, 7: 21, 11: 23}  # the checklist's row for each PCR's content; firmware PCRs are row 25
-_FIRMWARE_ROW = 25
 _T = TypeVar("_T")
 
 
@@ -29,7 +44,9 @@ _T = TypeVar("_T")
 class Expected:
     """What the verifier knows by itself and the evidence must match.
 
-    `ak_name` is the one activated, if any was; `previous` is the box's last accepted clock, if the verifier keeps it.
+    `ak_name` is the one activated, if any was; `enrolled_ak` the one this box has always had, if that is known;
+    `previous` what was seen of the box last, and `connected` says that it was on this very channel. `log_digest` names
+    a log that the box left out because it sent it before (a renewal); it counts only if `Memory` knows that log.
     """
 
     nonce: bytes = field(repr=False)
@@ -37,65 +54,133 @@ class Expected:
     box_id: BoxId
     reference: ReferenceValues
     ak_name: bytes | None = None
-    previous: Clock | None = None
+    previous: Seen | None = None
+    policy: Policy = NO_POLICY
+    enrolled_ak: bytes | None = None
+    connected: bool = False
+    log_digest: bytes | None = None
+
+    def rules(self) -> Rules:
+        """Return what the event log is judged by."""
+        return Rules(self.reference, self.policy, selection(self.reference, self.policy))
 
 
-def appraise(evidence: Evidence, expected: Expected) -> Verdict:
+class Memory:
+    """What a verifier need not compute twice: facts about logs under one set of rules, and parsed keys. Bounded."""
+
+    def __init__(self, reference: ReferenceValues, policy: Policy, *, logs: int = 1024, keys: int = 4096) -> None:
+        self.rules = Rules(reference, policy, selection(reference, policy))
+        self.logs = LogMemory(self.rules, logs)
+        self.keys = KeyMemory(keys)
+
+
+def appraise(evidence: Evidence, expected: Expected, memory: Memory | None = None) -> Verdict:
     """Judge `evidence`. Never raises: an exception inside is a failure of check 28."""
     try:
-        return _appraise(evidence, expected)
+        return _appraise(evidence, expected, memory)
     except Exception as error:  # noqa: BLE001 - row 28: whatever goes wrong in here refuses the box (CVE-2022-3500)
-        return Verdict((Failure(28, "internal", f"the appraisal failed: {type(error).__name__}"),))
+        return Verdict((failure("internal", f"the appraisal failed: {type(error).__name__}"),))
 
 
-def _appraise(evidence: Evidence, expected: Expected) -> Verdict:
+def _appraise(evidence: Evidence, expected: Expected, memory: Memory | None) -> Verdict:
     failures: list[Failure] = []
     quote = _parsed(parse_quote, evidence.attest, "attest", failures)
     signature = _parsed(parse_signature, evidence.signature, "signature", failures)
-    public = _parsed(parse_public, evidence.ak_public, "ak-public", failures)
+    load = memory.keys.load if memory else load_key
+    key = _parsed(load, evidence.ak_public, "ak-public", failures)
     if len(evidence.event_log) > MAX_EVENT_LOG:
-        failures.append(Failure(8, "malformed-eventlog", f"more than {MAX_EVENT_LOG} bytes"))
+        failures.append(failure("malformed-eventlog", f"more than {MAX_EVENT_LOG} bytes"))
         return Verdict(tuple(failures))
-    if public:
-        failures += ak_failures(public, evidence.ak_public, expected.ak_name)
-    if public and signature:
-        failures += signature_failures(public, signature, evidence.attest)
-    if quote:
-        selection = expected.reference.pcr_selection
-        bound = _is_bound(quote.qualifying, evidence, expected)
-        failures += [] if bound else [Failure(11, "qualifying-data", "not made for this nonce, channel, box and log")]
-        failures += pcr_failures(quote, evidence.pcrs, selection, signature.hash if signature else 0)
-        failures += clock_failures(quote.clock, expected.previous)
-        signed = {index for _, indices in quote.selections for index in indices}
-        values = {index: value for index, value in evidence.pcrs.items() if index in signed}
-        failures += log_failures(evidence.event_log, values)
-        failures += _reference_failures(values, expected.reference)
+    if key:
+        failures += ak_failures(key, expected.ak_name)
+    if key and signature:
+        failures += signature_failures(key, signature, evidence.attest)
+    failures += _image_failures(expected)
     name = expected.ak_name or b""
-    return Verdict(tuple(failures), name, quote.clock if quote else None)
+    if quote is None:
+        return Verdict(tuple(failures), name)
+    digest = expected.log_digest if expected.log_digest and not evidence.event_log else log_digest(evidence.event_log)
+    failures += _quote_failures(evidence, expected, quote, (key, digest))
+    notes = _judge_log(evidence, expected, quote, _LogInput(digest, memory, failures))
+    return Verdict(tuple(failures), name, Seen(quote.clock, digest), notes)
+
+
+def _quote_failures(
+    evidence: Evidence, expected: Expected, quote: Quote, rest: tuple[Key | None, bytes]
+) -> Iterator[Failure]:
+    key, digest = rest
+    wanted = qualifying_data_for(expected.nonce, expected.exporter, expected.box_id.bytes, digest)
+    if not hmac.compare_digest(quote.qualifying, wanted):
+        yield failure("qualifying-data", "not made for this nonce, channel, box and log")
+    rules = selection(expected.reference, expected.policy)
+    yield from pcr_failures(quote, evidence.pcrs, rules, key.public.scheme[1] if key else 0)
+    yield from clock_failures(quote.clock, digest, expected.previous, connected=expected.connected)
+    yield from identity_failures(quote, key, expected)
+
+
+@dataclass(frozen=True, slots=True)
+class _LogInput:
+    digest: bytes
+    memory: Memory | None
+    failures: list[Failure]
+
+
+def _judge_log(evidence: Evidence, expected: Expected, quote: Quote, given: _LogInput) -> tuple[str, ...]:
+    """Add what the log shows to the failures; returns the quirks that were tolerated.
+
+    What a log says counts only if the quote confirms it for exactly the policy's PCRs; else row 12, 13 or 18 failed.
+    """
+    rules = given.memory.rules if given.memory else expected.rules()
+    facts = given.memory.logs.find(rules, given.digest) if given.memory else None
+    known = facts is not None
+    if facts is None:
+        if expected.log_digest and not evidence.event_log:
+            given.failures.append(failure("eventlog-unknown", "no log was sent, and none with that digest is known"))
+            return ()
+        facts = examine(evidence.event_log, rules)
+    given.failures.extend(facts.broken)
+    signed = [index for _, indices in quote.selections for index in indices]
+    wrong = [index for index in signed if facts.values and facts.values.get(index) != evidence.pcrs.get(index)]
+    if wrong and tuple(signed) == rules.pcrs and set(evidence.pcrs) == set(signed):
+        listed = ", ".join(map(str, wrong))
+        given.failures.append(failure("eventlog-replay", f"the log does not give the quoted value of PCR {listed}"))
+    if wrong or tuple(signed) != rules.pcrs or not facts.values:
+        given.failures.extend(value_failures(evidence.pcrs, signed, expected.reference))
+        return facts.notes
+    given.failures.extend(facts.believed)
+    if given.memory and not known and not given.failures:
+        given.memory.logs.keep(rules, given.digest, facts)
+    return facts.notes
 
 
 def _parsed(parse: Callable[[bytes], _T], data: bytes, what: str, failures: list[Failure]) -> _T | None:
     try:
         return parse(data)
     except NotAQuote as error:
-        failures.append(Failure(9, "not-a-quote", str(error)))
+        failures.append(failure("not-a-quote", str(error)))
     except StructureError as error:
-        failures.append(Failure(8, f"malformed-{what}", str(error)))
+        failures.append(failure(f"malformed-{what}", str(error)))
     return None
 
 
-def _is_bound(qualifying: bytes, evidence: Evidence, expected: Expected) -> bool:
-    box_id = expected.box_id.bytes
-    return hmac.compare_digest(
-        qualifying, qualifying_data(expected.nonce, expected.exporter, box_id, evidence.event_log)
-    )
+def _image_failures(expected: Expected) -> Iterator[Failure]:
+    """Row 30, and row 28: what is quoted must have an expected value or be advisory, and something must be expected."""
+    reference, policy = expected.reference, expected.policy
+    values = set(reference.expected())
+    if not values or not reference.pcr_selection or set(reference.pcr_selection) != values | set(reference.advisory):
+        yield failure("policy", "the reference values do not say what to expect of every selected PCR")
+    if reference.rules and not {"4", "7", "11"} <= set(reference.events):
+        yield failure("policy", "event rules without the events they compare with")
+    if policy.minimum_image_version and _version(reference) < policy.minimum_image_version:
+        yield failure("image-version", f"version {reference.image_version}, at least {policy.minimum_image_version}")
+    if reference.uki_sha256 in policy.revoked_images:
+        yield failure("image-revoked", f"image {reference.uki_sha256}")
 
 
-def _reference_failures(values: dict[int, bytes], reference: ReferenceValues) -> Iterator[Failure]:
-    """Rows 21, 22, 23 and, as the root hash is in the measured command line, 26. Without a policy: row 28."""
-    if not reference.pcr_selection or set(reference.pcr_selection) != set(reference.expected()):
-        yield Failure(28, "policy", "the reference values do not say what to expect of every selected PCR")
-    for index, wanted in reference.expected().items():
-        if index in values and values[index] != wanted:
-            text = f"PCR {index} is {values[index].hex()}, reference {wanted.hex()}"
-            yield Failure(_ROWS.get(index, _FIRMWARE_ROW), PCR_MISMATCH, text)
+def _version(reference: ReferenceValues) -> int:
+    """An image whose version is not a number is older than any."""
+    text = reference.image_version
+    return int(text) if text.isascii() and text.isdigit() else -1
+
+
+__all__ = ["Expected", "Facts", "Memory", "appraise"]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 
-from sdbox.attestation.verdict import PCR_MISMATCH, Verdict
-from sdbox.protocol.values import BoxId
+from sdbox.attestation.policy import Policy, digest
+from sdbox.attestation.verdict import Verdict
+from sdbox.boot.reference import ReferenceValues
+from sdbox.protocol.values import BoxId, Evidence
 
 PROFILE = "tag:github.com,2023:veraison/ear"
 VERIFIER = {"build": "sdbox", "developer": "sdbox"}
-_IDENTITY_ROWS = frozenset({4, 8, 9, 10, 11, 12, 13, 14, 15})
-_FIRMWARE_ROWS = frozenset({17, 18, 19, 21, 25})
+_IDENTITY_ROWS = frozenset({4, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16})
+_FIRMWARE_ROWS = frozenset({17, 18, 19, 20, 21, 24})
+_EXECUTABLE_ROWS = frozenset({22, 23, 26, 28, 30})
+_HARDWARE_ROWS = frozenset({16, 25, 27})
 
 
 class Trust(IntEnum):
@@ -31,33 +36,66 @@ class Validity:
     seconds: int
 
 
-def ear_claims(verdict: Verdict, box_id: BoxId, validity: Validity) -> dict[str, object]:
-    """Return the claims set: `submods.box` holds the status, the trust vector and the failed checks."""
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What the result is about: a box on one channel, running one image, judged by one set of rules (checklist 31).
+
+    `channel` is SHA-256 of the TLS exporter, `evidence` of the quote and its signature; hex, like `policy`.
+    """
+
+    box_id: BoxId
+    channel: str
+    policy: str
+    evidence: str
+    image_version: str = ""
+    profile: str = ""
+    hardware: bool = False  # the policy has firmware profiles, TPM firmware or microcode to hold the box against
+
+    @classmethod
+    def of(
+        cls, evidence: Evidence, exporter: bytes, box_id: BoxId, *, reference: ReferenceValues, policy: Policy
+    ) -> Subject:
+        """Return the subject of a verdict about `evidence` by `reference` and `policy`."""
+        return cls(
+            box_id,
+            hashlib.sha256(exporter).hexdigest(),
+            digest(reference, policy),
+            hashlib.sha256(evidence.attest + evidence.signature).hexdigest(),
+            reference.image_version,
+            reference.profile,
+            bool(policy.firmware or policy.tpm_firmware or policy.microcode),
+        )
+
+
+def ear_claims(verdict: Verdict, subject: Subject, validity: Validity) -> dict[str, object]:
+    """Return the claims set: `submods.box` holds the status, the trust vector and the failed checks.
+
+    A category that no rule was held against says "none" (0), never "affirming".
+    """
     vector = {
         "instance-identity": _trust(verdict, _IDENTITY_ROWS, Trust.NOT_RECOGNISED),
         "configuration": _trust(verdict, _FIRMWARE_ROWS, Trust.CONTRAINDICATED),
-        "executables": Trust.CONTRAINDICATED
-        if _codes(verdict) & {PCR_MISMATCH, "internal", "policy"}
-        else _base(verdict),
+        "executables": _trust(verdict, _EXECUTABLE_ROWS, Trust.CONTRAINDICATED),
+        "hardware": _trust(verdict, _HARDWARE_ROWS, Trust.CONTRAINDICATED) if subject.hardware else Trust.NONE,
     }
     box = {
         "ear.status": "affirming" if verdict.accepted else "contraindicated",
         "ear.trustworthiness-vector": {name: int(value) for name, value in vector.items()},
-        "sdbox.box-id": str(box_id),
+        "ear.appraisal-policy-id": f"sdbox:{subject.policy}",
+        "sdbox.box-id": str(subject.box_id),
+        "sdbox.channel": subject.channel,
+        "sdbox.evidence": subject.evidence,
+        "sdbox.image-version": subject.image_version,
+        "sdbox.image-profile": subject.profile,
         "sdbox.checks": [{"check": f.check, "code": f.code} for f in verdict.failures],
+        "sdbox.notes": list(verdict.notes),
     }
     times = {"iat": validity.issued, "exp": validity.issued + validity.seconds}
     return {"eat_profile": PROFILE, **times, "ear.verifier-id": VERIFIER, "submods": {"box": box}}
 
 
 def _trust(verdict: Verdict, rows: frozenset[int], failed: Trust) -> Trust:
-    return failed if any(failure.check in rows for failure in verdict.failures) else _base(verdict)
-
-
-def _base(verdict: Verdict) -> Trust:
     """An aspect without a failure of its own is affirmed only in a result that is accepted as a whole."""
+    if any(item.check in rows for item in verdict.failures):
+        return failed
     return Trust.AFFIRMING if verdict.accepted else Trust.NONE
-
-
-def _codes(verdict: Verdict) -> set[str]:
-    return {failure.code for failure in verdict.failures}

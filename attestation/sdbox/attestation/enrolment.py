@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from sdbox.attestation.endorsement import read_certificate
 from sdbox.attestation.keys import PublicKey, public_key
 from sdbox.attestation.structures import StructureError, parse_public
 from sdbox.attestation.tpm import Tpm
@@ -35,17 +35,10 @@ def read_endorsement(tpm: Tpm) -> Endorsement:
 def certificate_pem(der: bytes, ek: PublicKey) -> str:
     """Return the certificate of an NV index as PEM; Refusal(BOX_TPM) unless it is one for `ek`."""
     try:
-        certificate = x509.load_der_x509_certificate(_first_value(der))
+        certificate = read_certificate(der)
         same = certificate.public_key() == ek
     except ValueError as error:
         raise Refusal(Reason.BOX_TPM, "endorsement certificate: not a certificate") from error
     if not same:
         raise Refusal(Reason.BOX_TPM, "endorsement certificate: for another key")
     return certificate.public_bytes(Encoding.PEM).decode()
-
-
-def _first_value(der: bytes) -> bytes:
-    """Cut the padding off: some vendors' NV index is larger than the certificate in it."""
-    if der[:2] != b"\x30\x82" or len(der) < 4:
-        raise ValueError("not a DER sequence with a two-byte length")
-    return der[: 4 + int.from_bytes(der[2:4], "big")]

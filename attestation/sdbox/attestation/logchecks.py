@@ -1,46 +1,138 @@
-"""Checks of the event log against the quoted values: rows 17, 18 and 19 of the verifier's checklist."""
+"""Checks of the event log: rows 17, 18 and 19 of the checklist, and what depends on a log that was verified.
+
+All that follows from a log by itself is computed once per log and policy (`Facts`); a box then only has to show that
+its quoted values are the log's. The memory of facts is bounded and changes no verdict.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+from sdbox.attestation.bootchecks import difference, event_failures, microcode_failures
+from sdbox.attestation.codes import failure
+from sdbox.attestation.policy import Policy
 from sdbox.attestation.verdict import Failure
 from sdbox.boot.eventlog import EventLogError, Quirk, RawEventLog, parse_event_log
 from sdbox.boot.eventtypes import DIGEST_COVERS_DATA, name_of
 from sdbox.boot.pcr import Bank
-from sdbox.boot.replay import ReplayError, VerifiedEventLog, verify
+from sdbox.boot.reference import ReferenceValues
+from sdbox.boot.replay import ReplayError, VerifiedEvent, VerifiedEventLog, replay_quoted, verify
 
 _TOLERATED = frozenset({Quirk.UNKNOWN_ALGORITHM, Quirk.MISSING_DIGESTS})  # about banks that are not quoted
 
 
-def log_failures(data: bytes, quoted: Mapping[int, bytes]) -> Iterator[Failure]:
-    """Yield what is wrong with the log, given the PCR values that the quote is over."""
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a log says once it is believed: `values` it replays to, and what is wrong if a quote confirms them.
+
+    `broken` is wrong whatever the quote says: a log that can not be read has no values.
+    """
+
+    broken: tuple[Failure, ...]
+    values: dict[int, bytes]
+    believed: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the facts depend on beside the log: the reference values, the policy, and the PCRs quoted."""
+
+    reference: ReferenceValues
+    policy: Policy
+    pcrs: tuple[int, ...]
+
+
+class LogMemory:
+    """Facts by SHA-256 of the log, the least used dropped first. One per `Rules`: others are not remembered."""
+
+    def __init__(self, rules: Rules, most: int = 1024) -> None:
+        self._rules = rules
+        self._most = most
+        self._facts: OrderedDict[bytes, Facts] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def find(self, rules: Rules, digest: bytes) -> Facts | None:
+        """Return the facts of the log with this digest, if they are known under the same rules."""
+        if not self._is_ours(rules):
+            return None
+        facts = self._facts.get(digest)
+        if facts is not None:
+            self._facts.move_to_end(digest)
+        return facts
+
+    def keep(self, rules: Rules, digest: bytes, facts: Facts) -> None:
+        """Remember the facts of a log that a quote has confirmed: only those cost an attacker a TPM."""
+        if self._is_ours(rules):
+            self._facts[digest] = facts
+            if len(self._facts) > self._most:
+                self._facts.popitem(last=False)
+
+    def _is_ours(self, rules: Rules) -> bool:
+        ours = self._rules
+        same = rules.reference is ours.reference and rules.policy is ours.policy
+        return same and rules.pcrs == ours.pcrs
+
+
+def examine(data: bytes, rules: Rules) -> Facts:
+    """Return what the log says about the PCRs of `rules`, whoever sent it."""
     try:
         log = parse_event_log(data)
     except EventLogError as error:
-        yield Failure(17, "eventlog", str(error))
-        return
-    yield from _format_failures(log)
+        return Facts((failure("eventlog", str(error)),), {})
+    broken = tuple(_format_failures(log))
+    notes = tuple(f"{note.quirk}: {note.text}" for note in log.notes)
     try:
-        verified = verify(log, Bank.SHA256, quoted)
+        values = replay_quoted(log, Bank.SHA256, rules.pcrs)
+        verified = verify(log, Bank.SHA256, values)
     except ReplayError as error:
-        yield Failure(18, "eventlog-replay", str(error))
-        return
-    yield from _data_failures(verified)
+        return Facts((*broken, failure("eventlog-replay", str(error))), {}, (), notes)
+    return Facts(broken, values, tuple(_believed(verified, values, rules)), notes)
+
+
+def log_digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _format_failures(log: RawEventLog) -> Iterator[Failure]:
     if Bank.SHA256 not in log.banks:
-        yield Failure(17, "eventlog-bank", "the log has no SHA-256 digests")
+        yield failure("eventlog-bank", "the log has no SHA-256 digests")
     for note in log.notes:
         if note.quirk not in _TOLERATED:
-            yield Failure(17, f"eventlog-{note.quirk}", note.text)
+            yield failure(f"eventlog-{note.quirk}", note.text)
+
+
+def _believed(log: VerifiedEventLog, values: dict[int, bytes], rules: Rules) -> Iterator[Failure]:
+    yield from _data_failures(log)
+    events: dict[int, list[VerifiedEvent]] = {index: [] for index in rules.pcrs}
+    for event in log.events:
+        events[event.pcr].append(event)
+    if rules.reference.rules:
+        yield from event_failures(events, rules.reference)
+    yield from microcode_failures(events, rules.policy)
+    for index, wanted in rules.reference.expected().items():
+        if index in values and values[index] != wanted:
+            found = difference(index, events[index], rules.reference)
+            if found:
+                yield found
+    yield from _firmware_failures(values, rules.policy)
+
+
+def _firmware_failures(values: dict[int, bytes], policy: Policy) -> Iterator[Failure]:
+    """Row 25: all pinned PCRs of one profile, never some of each."""
+    known = [profile.expected() for profile in policy.firmware]
+    if known and not any(all(values.get(index) == value for index, value in one.items()) for one in known):
+        models = ", ".join(profile.model for profile in policy.firmware)
+        yield failure("firmware", f"PCRs 0 and 2 are not those of {models}")
 
 
 def _data_failures(log: VerifiedEventLog) -> Iterator[Failure]:
     """Row 19: a record whose data is not what was measured has been retyped or rewritten."""
     for event in log.events:
         if event.type in DIGEST_COVERS_DATA and event.data is None:
-            yield Failure(
-                19, "event-data", f"PCR {event.pcr}: the data of {name_of(event.type)} is not what was measured"
-            )
+            yield failure("event-data", f"PCR {event.pcr}: the data of {name_of(event.type)} is not what was measured")

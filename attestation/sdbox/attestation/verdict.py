@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from sdbox.protocol.reasons import Reason
 
-PCR_MISMATCH = "pcr-mismatch"
+_IMAGE = frozenset({21, 22, 23, 25, 26, 27, 30})  # an honest proof of something that is not expected
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failed check: its row in the verifier's checklist, a stable code, and words for the operator."""
+    """A failed check: its row in the verifier's checklist, a stable code (`codes.CODES`), words for the operator."""
 
     check: int
     code: str
@@ -33,21 +33,37 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What the verifier remembers of a box's last accepted evidence: its clock, and SHA-256 of its event log."""
+
+    clock: Clock
+    log_digest: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result of `appraise`. Only that function makes one; no failure means accepted."""
+    """The result of `appraise`. Only that function makes one; no failure means accepted.
+
+    `notes` are firmware quirks that were tolerated: they are recorded, never silent (checklist 24).
+    """
 
     failures: tuple[Failure, ...]
     ak_name: bytes = b""
-    clock: Clock | None = None
+    seen: Seen | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def accepted(self) -> bool:
         return not self.failures
 
     @property
+    def clock(self) -> Clock | None:
+        return self.seen.clock if self.seen else None
+
+    @property
     def reason(self) -> Reason | None:
-        """Return None if accepted, BOX_IMAGE if only PCR values differ from the reference, else BOX_EVIDENCE."""
+        """Return None if accepted, BOX_IMAGE if the proof is sound but of something else, else BOX_EVIDENCE."""
         if self.accepted:
             return None
-        image = all(failure.code == PCR_MISMATCH for failure in self.failures)
+        image = all(failure.check in _IMAGE for failure in self.failures)
         return Reason.BOX_IMAGE if image else Reason.BOX_EVIDENCE

@@ -38,6 +38,7 @@ class GatewaySettings:
     ear_key: Path
     reference: Path
     lease: int = 15  # seconds without a heartbeat until a session ends
+    recorded: Path | None = None  # folder in which each piece of evidence is kept (`recording_gateway`)
 
     @classmethod
     def development(cls, pki: DevelopmentPki, reference: Path) -> GatewaySettings:
@@ -71,7 +72,7 @@ class GatewayProcess:
         """Start it (with other settings, this time only) and wait until it listens; ChildFailed if it ends instead."""
         self.stop()
         self._write_config(settings or self.settings)
-        child = Child("gateway", [*GATEWAY, "serve", "--config", str(self.config)], self.log, netns=self._centre)
+        child = Child("gateway", self._command(settings or self.settings), self.log, netns=self._centre)
         self._child = child
         probe = in_namespace(self._centre, ["ss", "-Htln", f"src {LISTEN}"])
 
@@ -104,6 +105,11 @@ class GatewayProcess:
         if done.returncode != 0:
             raise EnrolmentFailed(f"gateway {command}: {done.stderr.strip()}")
         return done.stdout
+
+    def _command(self, settings: GatewaySettings) -> list[str]:
+        if settings.recorded is not None:
+            return [sys.executable, "-m", "sdbox.bench.recording_gateway", str(self.config), str(settings.recorded)]
+        return [*GATEWAY, "serve", "--config", str(self.config)]
 
     def _write_config(self, settings: GatewaySettings) -> None:
         self.work.mkdir(exist_ok=True)

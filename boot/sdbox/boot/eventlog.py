@@ -2,26 +2,30 @@
 
 Two formats (PC Client Platform Firmware Profile 1.06, 10.2): crypto-agile, announced by a Spec ID event, and the older
 one with SHA-1 only. What comes out is a `RawEventLog`: its events prove nothing until `replay.verify` has compared
-them with quoted PCR values.
+them with quoted PCR values. One pass, no look-back, nothing kept but what the log itself holds.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import BinaryIO, Final
+
+import msgspec
 
 from sdbox.boot.eventtypes import EV_NO_ACTION, NAMES
 from sdbox.boot.pcr import ALGORITHM_IDS, PCR_COUNT, Bank
 from sdbox.boot.reader import Reader, Truncated
 
-MAX_LOG = 8 << 20
-MAX_EVENTS = 16384
-MAX_ALGORITHMS = 16
+MAX_LOG: Final = 8 << 20
+MAX_EVENTS: Final = 16384
+MAX_ALGORITHMS: Final = 16
 _SPEC_ID = b"Spec ID Event03\0"
 _LOCALITY = b"StartupLocality\0"
 _NO_PCR = 0xFFFFFFFF  # allowed for EV_NO_ACTION, which extends nothing (10.4.1)
 _LEGAL_LOCALITIES = (0, 3, 4)  # TPM2_Startup comes from locality 0 or 3, an H-CRTM from 4 (10.4.5.3)
+_OLD = struct.Struct("<II20sI")  # TCG_PCR_EVENT up to its data
+_HEAD = struct.Struct("<III")  # TCG_PCR_EVENT2: PCR index, type, number of digests
 
 
 class EventLogError(Exception):
@@ -39,16 +43,14 @@ class Quirk(StrEnum):
     REPEATED_SPEC_ID = "repeated-spec-id"
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(msgspec.Struct, frozen=True):
     """A quirk and where it was seen."""
 
     quirk: Quirk
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class RawEvent:
+class RawEvent(msgspec.Struct, frozen=True, gc=False):
     """One record. `data` is whatever the record says; only `digests` can be checked against a quote."""
 
     number: int
@@ -62,8 +64,7 @@ class RawEvent:
         return self.type != EV_NO_ACTION
 
 
-@dataclass(frozen=True, slots=True)
-class RawEventLog:
+class RawEventLog(msgspec.Struct, frozen=True):
     """A parsed log nobody has verified. `banks` are those its Spec ID event announces (SHA-1 in the old format)."""
 
     events: tuple[RawEvent, ...]
@@ -82,6 +83,11 @@ def parse_event_log(data: bytes) -> RawEventLog:
         raise EventLogError(str(error)) from error
 
 
+def read_event_log(file: BinaryIO) -> RawEventLog:
+    """Parse what `file` gives; one that never ends costs MAX_LOG bytes and an EventLogError."""
+    return parse_event_log(file.read(MAX_LOG + 1))
+
+
 class _Parser:
     """Reads record after record; keeps what the Spec ID event said about digest sizes."""
 
@@ -91,37 +97,56 @@ class _Parser:
         self.events: list[RawEvent] = []
         self.notes: list[Note] = []
         self.locality: int | None = None
+        self.measured_pcr_0 = False
+        last = data[-1:]
+        # Some firmware hands over the whole log area: its rest is one repeated byte, which is never a record.
+        self.padding = len(data.rstrip(last)) if last in {b"\0", b"\xff"} else len(data)
 
     def parse(self) -> RawEventLog:
         first = self._old_record()
         self._keep(first)
         if self._is_spec_id(first):
             self._spec_id(first.data)
-            read = self._agile_record
+            self._records(agile=True)
         else:
             self._note(Quirk.NO_SPEC_ID, "SHA-1 log in the old format: no Spec ID event")
             self.sizes = {0x0004: Bank.SHA1.size}
-            read = self._old_record
-        while self.reader.left and not self._is_padding():
-            if len(self.events) >= MAX_EVENTS:
-                raise EventLogError(f"more than {MAX_EVENTS} events")
-            self._keep(read())
+            self._records(agile=False)
         banks = tuple(ALGORITHM_IDS[number] for number in self.sizes if number in ALGORITHM_IDS)
         self._note_missing(banks)
         return RawEventLog(tuple(self.events), banks, self.locality or 0, tuple(self.notes))
 
+    def _records(self, *, agile: bool) -> None:
+        """Read up to the end, or to the padding. Most records have one digest per algorithm: one unpack for those."""
+        usual = _Usual(self.sizes) if agile and len(self.sizes) <= MAX_ALGORITHMS else None
+        reader, events = self.reader, self.events
+        while reader.left:
+            if reader.offset >= self.padding:
+                rest = reader.rest()
+                self._note(Quirk.PADDING, f"{len(rest)} bytes 0x{rest[0]:02X} after the last event")
+                return
+            if len(events) >= MAX_EVENTS:
+                raise EventLogError(f"more than {MAX_EVENTS} events")
+            event = usual.take(reader, len(events)) if usual else self._old_record()
+            self._keep(event or self._agile_record())
+
     def _old_record(self) -> RawEvent:
-        pcr, event_type = self.reader.u32("PCR index"), self.reader.u32("event type")
-        digest = self.reader.take(Bank.SHA1.size, "digest")
-        return RawEvent(len(self.events), pcr, event_type, {Bank.SHA1: digest}, self._data())
+        if self.reader.left < _OLD.size:
+            self._truncated_old()
+        pcr, event_type, digest, size = self.reader.unpack(_OLD)
+        data = self.reader.take(size, "event data")
+        return RawEvent(len(self.events), pcr, event_type, {Bank.SHA1: digest}, data)
+
+    def _truncated_old(self) -> None:
+        """Name the field at which the record ends."""
+        for size, what in ((4, "PCR index"), (4, "event type"), (20, "digest"), (4, "event size")):
+            self.reader.take(size, what)
 
     def _agile_record(self) -> RawEvent:
         pcr, event_type = self.reader.u32("PCR index"), self.reader.u32("event type")
         digests = self._digests()
-        return RawEvent(len(self.events), pcr, event_type, digests, self._data())
-
-    def _data(self) -> bytes:
-        return self.reader.take(self.reader.u32("event size"), "event data")
+        data = self.reader.take(self.reader.u32("event size"), "event data")
+        return RawEvent(len(self.events), pcr, event_type, digests, data)
 
     def _digests(self) -> dict[Bank, bytes]:
         count = self.reader.u32("digest count")
@@ -140,15 +165,17 @@ class _Parser:
             raise EventLogError(f"event {event.number}: PCR index {event.pcr}")
         if event.type not in NAMES:
             self._note(Quirk.UNKNOWN_TYPE, f"event {event.number}: type 0x{event.type:08X}")
-        if self.events and self._is_spec_id(event):
+        if event.type != EV_NO_ACTION:
+            self.measured_pcr_0 = self.measured_pcr_0 or event.pcr == 0
+        elif self.events and self._is_spec_id(event):
             self._note(Quirk.REPEATED_SPEC_ID, f"event {event.number}: another Spec ID event")
-        if not event.extends and event.data.startswith(_LOCALITY):
+        elif event.data.startswith(_LOCALITY):
             self._startup_locality(event)
         self.events.append(event)
 
     def _startup_locality(self, event: RawEvent) -> None:
         """10.4.5.3: one byte, in PCR 0's part of the log, before its first extending event."""
-        late = any(earlier.pcr == 0 and earlier.extends for earlier in self.events)
+        late = self.measured_pcr_0
         if event.pcr != 0 or late or self.locality is not None or len(event.data) != len(_LOCALITY) + 1:
             raise EventLogError(f"event {event.number}: misplaced StartupLocality")
         if event.data[-1] not in _LEGAL_LOCALITIES:
@@ -180,19 +207,31 @@ class _Parser:
             self._note(Quirk.UNKNOWN_ALGORITHM, f"algorithm 0x{number:04X} is not replayed")
         self.sizes[number] = size
 
-    def _is_padding(self) -> bool:
-        """Some firmware hands over the whole log area: a rest of one repeated byte, which is never a record."""
-        rest = self.reader.rest()
-        if rest[0] not in (0x00, 0xFF) or rest.strip(rest[:1]):
-            return False
-        self._note(Quirk.PADDING, f"{len(rest)} bytes 0x{rest[0]:02X} after the last event")
-        return True
-
     def _note_missing(self, banks: tuple[Bank, ...]) -> None:
         for bank in banks:
-            missing = sum(event.extends and bank not in event.digests for event in self.events)
+            missing = sum(bank not in event.digests for event in self.events if event.type != EV_NO_ACTION)
             if missing:
                 self._note(Quirk.MISSING_DIGESTS, f"{missing} events have no {bank} digest: that bank is not replayed")
 
     def _note(self, quirk: Quirk, text: str) -> None:
         self.notes.append(Note(quirk, text))
+
+
+class _Usual:
+    """A TCG_PCR_EVENT2 with a digest of every listed algorithm, in the Spec ID event's order, as one structure."""
+
+    def __init__(self, sizes: dict[int, int]) -> None:
+        self._layout = struct.Struct("<III" + "".join(f"H{size}s" for size in sizes.values()) + "I")
+        self._head = (len(sizes), *sizes)
+        self._banks = tuple(ALGORITHM_IDS.get(number) for number in sizes)
+
+    def take(self, reader: Reader, number: int) -> RawEvent | None:
+        """Return the next record and consume it, or None, with nothing consumed, if it is of another shape."""
+        if reader.left < self._layout.size:
+            return None
+        fields = reader.peek(self._layout)
+        if (fields[2], *fields[3:-1:2]) != self._head:
+            return None
+        reader.unpack(self._layout)
+        digests = {bank: digest for bank, digest in zip(self._banks, fields[4::2], strict=False) if bank}
+        return RawEvent(number, fields[0], fields[1], digests, reader.take(fields[-1], "event data"))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
+from functools import partial
 
 PCR_COUNT = 24
 _DYNAMIC = range(
@@ -14,6 +15,8 @@ _DYNAMIC = range(
 
 class Bank(StrEnum):
     """A PCR bank, named as tools and reference.json name it."""
+
+    __hash__ = str.__hash__  # the enum's own is Python code, and each event's digests are a dictionary
 
     SHA1 = "sha1"
     SHA256 = "sha256"
@@ -29,9 +32,14 @@ class Bank(StrEnum):
         """Return the digest size in bytes."""
         return _SIZES[self]
 
+    @property
+    def constructor(self) -> Callable[[bytes], hashlib._Hash]:
+        """Return the hash function; ValueError where this Python's OpenSSL lacks the algorithm (SM3)."""
+        return _CONSTRUCTORS.get(self) or partial(hashlib.new, "sm3")
+
     def digest(self, data: bytes) -> bytes:
         """Return the bank's digest of `data`; ValueError where this Python's OpenSSL lacks the algorithm (SM3)."""
-        return hashlib.new("sm3" if self is Bank.SM3_256 else self.value, data).digest()
+        return self.constructor(data).digest()
 
 
 _SIZES = {
@@ -43,6 +51,16 @@ _SIZES = {
     Bank.SHA3_256: 32,
     Bank.SHA3_384: 48,
     Bank.SHA3_512: 64,
+}
+
+_CONSTRUCTORS: dict[str, Callable[[bytes], hashlib._Hash]] = {
+    Bank.SHA1: hashlib.sha1,
+    Bank.SHA256: hashlib.sha256,
+    Bank.SHA384: hashlib.sha384,
+    Bank.SHA512: hashlib.sha512,
+    Bank.SHA3_256: hashlib.sha3_256,
+    Bank.SHA3_384: hashlib.sha3_384,
+    Bank.SHA3_512: hashlib.sha3_512,
 }
 
 # TPM_ALG_ID (TCG Algorithm Registry, table 3).

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import struct
+from typing import Any, Literal
 
 
 class Truncated(Exception):
@@ -27,6 +28,22 @@ class Reader:
             raise Truncated(f"{what} of {size} bytes at offset {self._offset}, but only {self.left} are left")
         start, self._offset = self._offset, self._offset + size
         return self._data[start : self._offset]
+
+    @property
+    def offset(self) -> int:
+        return self._offset
+
+    def peek(self, layout: struct.Struct) -> tuple[Any, ...]:
+        """Return the fields of `layout` without consuming them; Truncated if they are not all there."""
+        if layout.size > self.left:
+            raise Truncated(f"record of {layout.size} bytes at offset {self._offset}, but only {self.left} are left")
+        return layout.unpack_from(self._data, self._offset)
+
+    def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
+        """Return the fields of `layout` and consume them; Truncated if they are not all there."""
+        fields = self.peek(layout)
+        self._offset += layout.size
+        return fields
 
     def rest(self) -> bytes:
         """Return what is left without consuming it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from sdbox.boot.authenticode import authenticode_sha256
+from sdbox.boot.grammar import RULES
 from sdbox.boot.measurement import SEPARATOR, Measurement, measure, pcr_value
 from sdbox.boot.pcr import PCR_COUNT, Bank
 from sdbox.boot.pe import parse_pe
@@ -22,6 +23,7 @@ __all__ = [
 ]  # fmt: skip
 
 FORMAT = 1
+ADVISORY = (5,)  # the boot's partition table and its end, ExitBootServices
 _CALLING = measure("boot attempt", b"Calling EFI Application from Boot Option")
 
 
@@ -32,7 +34,9 @@ class ReferenceFormatError(Exception):
 class ReferenceValues(msgspec.Struct, frozen=True):
     """The contents of reference.json. PCR values are hex, keyed by bank name and decimal PCR index.
 
-    `events` are the measurements the PCR values come from: nothing is judged by them, they explain a difference.
+    `events` are the measurements the PCR values come from: they tell which of them differs. `advisory` PCRs are quoted
+    and their events judged, but no value is expected of them. `rules` (grammar.RULES) asks for the event-by-event
+    checks; 0 is a file that knows values only. `dbx_minimum` are hashes (hex) that dbx must hold; with it dbx may grow.
     """
 
     pcr_selection: tuple[int, ...]
@@ -43,6 +47,9 @@ class ReferenceValues(msgspec.Struct, frozen=True):
     uki_sha256: str = ""
     root_hash: str = ""
     events: dict[str, tuple[Measurement, ...]] = {}
+    advisory: tuple[int, ...] = ()
+    rules: int = 0
+    dbx_minimum: tuple[str, ...] = ()
 
     def expected(self) -> dict[int, bytes]:
         """Return the SHA-256 bank as index to 32 bytes."""
@@ -77,9 +84,13 @@ def compute_reference(
         "4": tuple(_measure_images(data, sections, path)),
         "7": tuple(measure_secure_boot(keys)),
         "11": tuple(measure_uki(sections, path.phases)),
+        "12": (),  # command line, credentials and add-ons from outside the UKI: none (systemd-stub(7))
+        "13": (),  # system extensions: none
     }
     return ReferenceValues(
-        pcr_selection=tuple(int(index) for index in events),
+        pcr_selection=tuple(sorted([*map(int, events), *ADVISORY])),
+        advisory=ADVISORY,
+        rules=RULES,
         pcrs={Bank.SHA256.value: {index: pcr_value(measured).hex() for index, measured in events.items()}},
         image_version=image_version,
         profile=profile,
@@ -116,7 +127,8 @@ def read_reference(data: bytes) -> ReferenceValues:
     except (msgspec.MsgspecError, KeyError, ValueError, RecursionError) as error:
         raise ReferenceFormatError(f"not a reference.json: {error}") from error
     selection = reference.pcr_selection
-    if reference.version != FORMAT or not selection or set(selection) != set(values):
+    known = set(values) | set(reference.advisory)
+    if reference.version != FORMAT or reference.rules > RULES or not selection or set(selection) != known:
         raise ReferenceFormatError("format or PCR selection does not fit the PCR values")
     if list(selection) != sorted(set(selection)) or not 0 <= selection[0] <= selection[-1] < PCR_COUNT:
         raise ReferenceFormatError("PCR selection is not in ascending order or has an index out of range")

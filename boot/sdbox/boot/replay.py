@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from sdbox.boot.eventlog import RawEventLog
-from sdbox.boot.eventtypes import EV_EFI_HCRTM_EVENT
-from sdbox.boot.pcr import Bank, extend, reset_value
+from sdbox.boot.eventtypes import EV_EFI_HCRTM_EVENT, EV_NO_ACTION
+from sdbox.boot.pcr import Bank, reset_value
 
 _HCRTM_LOCALITY = 4
 
@@ -20,8 +22,7 @@ class ReplayError(Exception):
         self.pcrs = pcrs
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedEvent:
+class VerifiedEvent(msgspec.Struct, frozen=True, gc=False):
     """A measurement that is part of a quoted PCR. `data` is None where the digest does not cover the record's data."""
 
     pcr: int
@@ -47,14 +48,29 @@ def replay(log: RawEventLog) -> dict[Bank, dict[int, bytes]]:
 
 def replay_bank(log: RawEventLog, bank: Bank) -> dict[int, bytes]:
     """Return the value of every PCR with events in `bank`; KeyError if an event has no digest for it."""
-    values: dict[int, bytes] = {}
+    locality = _start_locality(log)
+    indices = {event.pcr for event in log.events if event.type != EV_NO_ACTION}
+    return _fold(log, bank, {index: reset_value(bank, index, locality) for index in indices})
+
+
+def _fold(log: RawEventLog, bank: Bank, values: dict[int, bytes]) -> dict[int, bytes]:
+    """Extend `values` with every event of their PCRs, in order. The parser has checked the digests' sizes."""
+    hashed = bank.constructor
     for event in log.events:
-        if event.extends:
-            value = values.get(event.pcr)
-            if value is None:
-                value = reset_value(bank, event.pcr, _start_locality(log))
-            values[event.pcr] = extend(bank, value, event.digests[bank])
+        pcr = event.pcr
+        if event.type != EV_NO_ACTION and pcr in values:
+            values[pcr] = hashed(values[pcr] + event.digests[bank]).digest()
     return values
+
+
+def replay_quoted(log: RawEventLog, bank: Bank, pcrs: Iterable[int]) -> dict[int, bytes]:
+    """Return the value the log gives each of `pcrs`; ReplayError if an event of one has no digest in `bank`."""
+    wanted = set(pcrs)
+    incomplete = {e.pcr for e in log.events if e.type != EV_NO_ACTION and e.pcr in wanted and bank not in e.digests}
+    if incomplete:
+        raise ReplayError(tuple(sorted(incomplete)))
+    locality = _start_locality(log)
+    return _fold(log, bank, {index: reset_value(bank, index, locality) for index in sorted(wanted)})
 
 
 def verify(log: RawEventLog, bank: Bank, quoted: Mapping[int, bytes]) -> VerifiedEventLog:
@@ -62,14 +78,8 @@ def verify(log: RawEventLog, bank: Bank, quoted: Mapping[int, bytes]) -> Verifie
 
     A PCR without events must be quoted at its reset value: a truncated log does not pass.
     """
-    incomplete = [index for index in quoted if not _has_digests(log, bank, index)]
-    if incomplete:
-        raise ReplayError(tuple(sorted(incomplete)))
-    locality = _start_locality(log)
-    values = {index: reset_value(bank, index, locality) for index in quoted}
-    events = [event for event in log.events if event.extends and event.pcr in quoted]
-    for event in events:
-        values[event.pcr] = extend(bank, values[event.pcr], event.digests[bank])
+    values = replay_quoted(log, bank, quoted)
+    events = [event for event in log.events if event.type != EV_NO_ACTION and event.pcr in quoted]
     wrong = tuple(sorted(index for index, value in quoted.items() if values[index] != value))
     if wrong:
         raise ReplayError(wrong)
@@ -79,10 +89,6 @@ def verify(log: RawEventLog, bank: Bank, quoted: Mapping[int, bytes]) -> Verifie
 def _believe(bank: Bank, pcr: int, event_type: int, record: tuple[bytes, bytes]) -> VerifiedEvent:
     digest, data = record
     return VerifiedEvent(pcr, event_type, digest, data if bank.digest(data) == digest else None)
-
-
-def _has_digests(log: RawEventLog, bank: Bank, index: int) -> bool:
-    return all(bank in event.digests for event in log.events if event.extends and event.pcr == index)
 
 
 def _start_locality(log: RawEventLog) -> int:

@@ -10,6 +10,7 @@ import hashlib
 import ssl
 import struct
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -48,6 +49,40 @@ def signature_list(kind: uuid.UUID, owner: uuid.UUID, signature: bytes) -> bytes
 def variable_event(vendor: uuid.UUID, name: str, value: bytes) -> bytes:
     """Return the UEFI_VARIABLE_DATA that is hashed and logged (10.2.6)."""
     return vendor.bytes_le + struct.pack("<QQ", len(name), len(value)) + name.encode("utf-16-le") + value
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A UEFI variable as it was measured."""
+
+    name: str
+    value: bytes
+
+
+def parse_variable_event(data: bytes) -> Variable:
+    """Return the variable of a UEFI_VARIABLE_DATA (10.2.6); ValueError if it is none, or has bytes left over."""
+    if len(data) < 32:
+        raise ValueError("shorter than a UEFI_VARIABLE_DATA")
+    characters, size = struct.unpack_from("<QQ", data, 16)
+    end = 32 + 2 * characters
+    if end + size != len(data):
+        raise ValueError("sizes do not add up")
+    return Variable(data[32:end].decode("utf-16-le"), data[end:])
+
+
+def signatures(value: bytes) -> set[bytes]:
+    """Return the signature data (certificates, hashes) of an EFI_SIGNATURE_LIST sequence; ValueError if malformed."""
+    found, at = set[bytes](), 0
+    while at < len(value):
+        if len(value) - at < 28:
+            raise ValueError("a signature list is cut")
+        size, header, each = struct.unpack_from("<III", value, at + 16)
+        first, end = at + 28 + header, at + size
+        if each <= 16 or not first <= end <= len(value) or (end - first) % each:
+            raise ValueError("a signature list's sizes do not add up")
+        found |= {value[place + 16 : place + each] for place in range(first, end, each)}
+        at = end
+    return found
 
 
 def measure_secure_boot(keys: SecureBootKeys) -> list[Measurement]:

@@ -10,8 +10,8 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
-from sdbox.attestation.verdict import Clock
-from sdbox.gateway.ear import EarIssuer, Subject
+from sdbox.attestation.verdict import Seen
+from sdbox.gateway.ear import EarIssuer
 from sdbox.gateway.limits import RateLimit
 from sdbox.gateway.store import RevocationKind, Store
 from sdbox.gateway.verifier import Credential, Fresh, Verifier, describe, make_challenge
@@ -46,7 +46,7 @@ class BoxProof:
         self._exporter = exporter
         self._ak_name = b""
         self._credential: Credential | None = None
-        self._clock: Clock | None = None
+        self._seen: Seen | None = None
         self._nonce = b""
         self._nonce_until = 0.0
         self._renew_at = self._lapses_at = 0.0
@@ -79,15 +79,15 @@ class BoxProof:
         if time.monotonic() > self._nonce_until:
             raise Refusal(Reason.BOX_EVIDENCE, "nonce too old")
         evidence = Evidence(message.attest, message.signature, message.ak_public, message.event_log, message.pcrs)
-        fresh = Fresh(nonce, self._exporter, self.box_id, self._ak_name, self._clock)
+        fresh = Fresh(nonce, self._exporter, self.box_id, self._ak_name, self._seen, connected=self._seen is not None)
         judgement = await self._services.verifier.judge(evidence, fresh)
         if (reason := judgement.verdict.reason) is not None:
             raise Refusal(reason, describe(judgement.verdict))
-        self._clock = judgement.verdict.clock
+        self._seen = judgement.verdict.seen
         lifetime = self._services.issuer.lifetime
         self._renew_at = time.monotonic() + RENEW_AT * lifetime
         self._lapses_at = time.monotonic() + lifetime
-        ear = self._services.issuer.issue(Subject(self.box_id, self._exporter, judgement.image_version))
+        ear = self._services.issuer.issue(judgement.verdict, judgement.subject)
         return m.Attested(ear, int(lifetime), nonce_for_card)
 
     def renewal(self) -> m.Renew | None:

@@ -1,30 +1,16 @@
-"""The attestation result: an EAR as a signed JWT (draft-ietf-rats-ear), with an AR4SI trustworthiness vector."""
+"""The attestation result as the gateway signs it: the claims of `sdbox.attestation.ear` as a JWT with ES256."""
 
 from __future__ import annotations
 
-import hashlib
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from sdbox.protocol.values import BoxId
-
-AFFIRMING: Final = 2  # AR4SI, section 2.3.2: recognised and not affected by known faults
-PROFILE: Final = "tag:github.com,2023:veraison/ear"
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Whom the result is about: a box, on one channel, running one image."""
-
-    box_id: BoxId
-    exporter: bytes
-    image_version: str
+from sdbox.attestation.ear import Subject, Validity, ear_claims
+from sdbox.attestation.verdict import Verdict
 
 
 class EarIssuer:
@@ -38,24 +24,9 @@ class EarIssuer:
         self._key = key
         self.lifetime = lifetime
 
-    def issue(self, subject: Subject) -> str:
-        """Return the JWT of an accepted box: only what this appraisal looked at is affirmed."""
-        now = int(time.time())
-        vector = {"instance-identity": AFFIRMING, "executables": AFFIRMING, "hardware": 0, "configuration": 0}
-        claims = {
-            "eat_profile": PROFILE,
-            "iat": now,
-            "exp": now + max(1, int(self.lifetime)),
-            "ear.verifier-id": {"developer": "sdbox", "build": "sdbox-gateway"},
-            "sdbox.box-id": str(subject.box_id),
-            "sdbox.channel": hashlib.sha256(subject.exporter).hexdigest(),
-            "submods": {
-                "box": {
-                    "ear.status": "affirming",
-                    "ear.trustworthiness-vector": vector,
-                    "ear.appraisal-policy-id": "sdbox-boot",
-                    "sdbox.image-version": subject.image_version,
-                }
-            },
-        }
-        return jwt.encode(claims, self._key, algorithm="ES256")
+    def issue(self, verdict: Verdict, subject: Subject) -> str:
+        """Return the JWT of an accepted box. ValueError for a verdict that is not accepted: nothing signs a refusal."""
+        if not verdict.accepted:
+            raise ValueError("a refused box gets no result")
+        validity = Validity(int(time.time()), max(1, int(self.lifetime)))
+        return jwt.encode(ear_claims(verdict, subject, validity), self._key, algorithm="ES256")

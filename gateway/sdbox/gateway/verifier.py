@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from sdbox.attestation.appraisal import Expected, appraise
+from sdbox.attestation.appraisal import Expected, Memory, appraise
 from sdbox.attestation.credential import EkPublicKey, make_credential
-from sdbox.attestation.verdict import Clock, Verdict
+from sdbox.attestation.ear import Subject
+from sdbox.attestation.policy import Policy, PolicyFormatError, read_policy, selection
+from sdbox.attestation.verdict import Seen, Verdict
+from sdbox.boot.firmware import FirmwareError, read_profile
 from sdbox.boot.reference import ReferenceFormatError, ReferenceValues, read_reference
 from sdbox.protocol.values import BoxId, Evidence
 
@@ -36,15 +40,18 @@ class Fresh:
     exporter: bytes = field(repr=False)
     box_id: BoxId
     ak_name: bytes
-    previous: Clock | None = None
+    previous: Seen | None = None
+    enrolled_ak: bytes | None = None
+    connected: bool = False  # `previous` was on this channel
+    log_digest: bytes | None = None  # of the log that the box sent before and leaves out now
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict, and the image it is about if one was recognised."""
+    """A verdict, and what the result is about: the image it was held against is in there."""
 
     verdict: Verdict
-    image_version: str
+    subject: Subject
 
 
 def read_endorsement_key(pem: bytes) -> EkPublicKey:
@@ -69,28 +76,32 @@ def make_challenge(ek_public: str, ak_name: bytes) -> Credential:
 class Verifier:
     """Appraises evidence against each accepted image."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        """Read the reference values. ValueError if there are none or they want different PCR selections."""
+    def __init__(self, paths: Sequence[Path], policy: Path | None = None, firmware: Sequence[Path] = ()) -> None:
+        """Read reference values, policy and firmware profiles. ValueError if there are none that fit together."""
         try:
-            self._references: tuple[ReferenceValues, ...] = tuple(read_reference(path.read_bytes()) for path in paths)
-        except ReferenceFormatError as error:
+            references = tuple(read_reference(path.read_bytes()) for path in paths)
+            rules = read_policy(policy.read_bytes()) if policy else Policy()
+            profiles = tuple(read_profile(path.read_bytes()) for path in firmware)
+        except (ReferenceFormatError, PolicyFormatError, FirmwareError) as error:
             raise ValueError(str(error)) from error
-        if len({reference.pcr_selection for reference in self._references}) != 1:
+        self._policy = msgspec.structs.replace(rules, firmware=rules.firmware + profiles)
+        if len({selection(reference, self._policy) for reference in references}) != 1:
             raise ValueError("no reference values, or with different PCR selections")
+        self._references = tuple((reference, Memory(reference, self._policy)) for reference in references)
 
     @property
     def pcrs(self) -> tuple[int, ...]:
-        return self._references[0].pcr_selection
+        return selection(self._references[0][0], self._policy)
 
     async def judge(self, evidence: Evidence, fresh: Fresh) -> Judgement:
         """Appraise in a thread. With several images: the one that fits, else the one that failed least."""
         return await asyncio.to_thread(self._judge, evidence, fresh)
 
     def _judge(self, evidence: Evidence, fresh: Fresh) -> Judgement:
-        judgements = [self._against(reference, evidence, fresh) for reference in self._references]
+        judgements = [self._against(reference, memory, evidence, fresh) for reference, memory in self._references]
         return min(judgements, key=lambda judgement: len(judgement.verdict.failures))
 
-    def _against(self, reference: ReferenceValues, evidence: Evidence, fresh: Fresh) -> Judgement:
+    def _against(self, reference: ReferenceValues, memory: Memory, evidence: Evidence, fresh: Fresh) -> Judgement:
         expected = Expected(
             nonce=fresh.nonce,
             exporter=fresh.exporter,
@@ -98,8 +109,13 @@ class Verifier:
             reference=reference,
             ak_name=fresh.ak_name,
             previous=fresh.previous,
+            policy=self._policy,
+            enrolled_ak=fresh.enrolled_ak,
+            connected=fresh.connected,
+            log_digest=fresh.log_digest,
         )
-        return Judgement(appraise(evidence, expected), reference.image_version)
+        subject = Subject.of(evidence, fresh.exporter, fresh.box_id, reference=reference, policy=self._policy)
+        return Judgement(appraise(evidence, expected, memory), subject)
 
 
 def describe(verdict: Verdict) -> str:

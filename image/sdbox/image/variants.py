@@ -35,8 +35,13 @@ def unsigned(image: BuiltImage, disk: Path) -> Path:
 
 def with_empty_init(image: BuiltImage, key: SigningKey, disk: Path) -> Path:
     """Write a copy of the disk that boots the same kernel, initrd and root to a program that only waits."""
+    return with_command_line(image, key, disk, extra=(f"init={EMPTY_INIT}",))
+
+
+def with_command_line(image: BuiltImage, key: SigningKey, disk: Path, *, extra: tuple[str, ...]) -> Path:
+    """Write a copy of the disk whose UKI has `extra` words on its command line, signed with `key`."""
     raw, uki = disk.with_suffix(".unsigned.efi"), disk.with_suffix(".efi")
-    text = empty_init_command_line(image)
+    text = kernel_command_line(image.root_hash, image.profile, extra=extra)
     make_unsigned_uki(UkiParts(image.kernel, image.initrd, image.os_release, text), raw)
     sign_file(raw, key, uki)
     return _with_loader(image, uki, disk)

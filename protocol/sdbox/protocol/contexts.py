@@ -10,9 +10,13 @@ NONCE_SIZE = 32
 
 def qualifying_data(nonce: bytes, exporter: bytes, box_id: bytes, event_log: bytes) -> bytes:
     """Return the 32 bytes a quote must carry: bound to nonce, TLS channel, box and event log (checklist 7, 11)."""
-    if (len(nonce), len(exporter), len(box_id)) != (NONCE_SIZE, 32, 16):
-        raise ValueError("nonce and exporter have 32 bytes, a box id 16")
-    log_digest = hashlib.sha256(event_log).digest()
+    return qualifying_data_for(nonce, exporter, box_id, hashlib.sha256(event_log).digest())
+
+
+def qualifying_data_for(nonce: bytes, exporter: bytes, box_id: bytes, log_digest: bytes) -> bytes:
+    """Return the same for an event log of which only the SHA-256 is at hand."""
+    if (len(nonce), len(exporter), len(box_id), len(log_digest)) != (NONCE_SIZE, 32, 16, 32):
+        raise ValueError("nonce, exporter and log digest have 32 bytes, a box id 16")
     return hashlib.sha256(b"sdbox-attest-v1" + nonce + exporter + box_id + log_digest).digest()
 
 

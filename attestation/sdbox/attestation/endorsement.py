@@ -1,0 +1,120 @@
+"""An endorsement key's certificate, chain and template: rows 1, 2 and 3 of the checklist, at enrolment.
+
+TCG EK Credential Profile 2.5. Pure: no TPM library, no network; the roots are whatever the caller pins.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import ExtensionOID, ObjectIdentifier
+
+from sdbox.attestation.codes import failure
+from sdbox.attestation.credential import EkPublicKey
+from sdbox.attestation.templates import EK_TEMPLATE
+from sdbox.attestation.verdict import Failure
+
+EK_USAGE = ObjectIdentifier("2.23.133.8.1")  # tcg-kp-EKCertificate, 3.2.16
+MOST_ISSUERS = 4
+_UNIQUE = 256  # bytes of an RSA-2048 modulus, which the template leaves empty
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """The vendors' roots that are pinned, and certificates between them and a TPM's that the vendor publishes."""
+
+    roots: Sequence[x509.Certificate]
+    intermediates: Sequence[x509.Certificate] = ()
+
+
+def template_failures(ek_public: bytes) -> Iterator[Failure]:
+    """Row 3: `ek_public` (TPMT_PUBLIC) is the default template L-1 with a modulus: it decrypts, and never signs."""
+    if len(ek_public) != len(EK_TEMPLATE) or ek_public[:-_UNIQUE] != EK_TEMPLATE[:-_UNIQUE]:
+        yield failure("ek-template", "not the TCG default template for RSA 2048")
+
+
+def inventory_failures(ek: EkPublicKey, noted: str) -> Iterator[Failure]:
+    """Row 2: `noted` is the SHA-256 (hex) of the SubjectPublicKeyInfo that the factory wrote down for this serial."""
+    spki = ek.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if hashlib.sha256(spki).hexdigest() != noted:
+        yield failure("ek-inventory", "not the key on the factory's inventory")
+
+
+def certificate_failures(der: bytes, ek: EkPublicKey, anchors: Anchors, now: dt.datetime) -> Iterator[Failure]:
+    """Rows 1 and 2: `der`, as it is in NV, certifies `ek` and chains to one of the roots at the time `now`."""
+    try:
+        leaf = read_certificate(der)
+        certified = leaf.public_key()
+    except ValueError as error:
+        yield failure("ek-malformed", str(error))
+        return
+    if certified != ek:
+        yield failure("ek-mismatch", "the certificate is for another key")
+    if not _is_for_endorsement(leaf):
+        yield failure("ek-usage", "no extended key usage 2.23.133.8.1, or one of a CA")
+    chain = _chain(leaf, anchors)
+    if chain is None:
+        yield failure("ek-chain", f"no way from {_name(leaf)} to a pinned root")
+    elif any(not one.not_valid_before_utc <= now <= one.not_valid_after_utc for one in chain):
+        yield failure("ek-validity", "a certificate of the chain is not valid now")
+
+
+def read_certificate(der: bytes) -> x509.Certificate:
+    """Return the certificate; ValueError if it is none.
+
+    Known quirk: the NV index of some vendors is larger than the certificate in it, and filled up with anything.
+    """
+    if der[:2] != b"\x30\x82" or len(der) < 4:
+        raise ValueError("not a DER sequence with a two-byte length")
+    return x509.load_der_x509_certificate(der[: 4 + int.from_bytes(der[2:4], "big")])
+
+
+def _is_for_endorsement(leaf: x509.Certificate) -> bool:
+    try:
+        usage = leaf.extensions.get_extension_for_oid(ExtensionOID.EXTENDED_KEY_USAGE).value
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+    return isinstance(usage, x509.ExtendedKeyUsage) and EK_USAGE in usage and not _may_issue(leaf)
+
+
+def _chain(leaf: x509.Certificate, anchors: Anchors) -> list[x509.Certificate] | None:
+    """Return leaf, intermediates and root; None if there is no way within MOST_ISSUERS steps."""
+    chain = [leaf]
+    for _ in range(MOST_ISSUERS):
+        root = next((one for one in anchors.roots if _issued(chain[-1], one)), None)
+        if root is not None:
+            return [*chain, root]
+        between = next((one for one in anchors.intermediates if one not in chain and _issued(chain[-1], one)), None)
+        if between is None:
+            return None
+        chain.append(between)
+    return None
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    if certificate.issuer != issuer.subject or not _may_issue(issuer):
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _may_issue(certificate: x509.Certificate) -> bool:
+    try:
+        basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+    except (x509.ExtensionNotFound, ValueError):
+        return False
+    return basic.ca and usage.key_cert_sign
+
+
+def _name(certificate: x509.Certificate) -> str:
+    return certificate.issuer.rfc4514_string()[:80] or "an unnamed issuer"

@@ -1,0 +1,142 @@
+"""Rows 1, 2 and 3 of the checklist: whose endorsement key it is, and what it can do. Each bad input fails one code."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID, ObjectIdentifier
+
+from sdbox.attestation.endorsement import (
+    EK_USAGE,
+    Anchors,
+    certificate_failures,
+    inventory_failures,
+    template_failures,
+)
+from sdbox.attestation.templates import AK_TEMPLATE, EK_TEMPLATE
+
+NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+ROOT_KEY, MIDDLE_KEY, EK, OTHER = (ec.derive_private_key(number, ec.SECP256R1()) for number in (11, 12, 13, 14))
+
+
+def named(name: str) -> x509.Name:
+    """Return a name; a TPM's certificate has none (the profile puts the maker into the alternative name)."""
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One certificate to make."""
+
+    name: str
+    key: ec.EllipticCurvePrivateKey
+    issuer: str
+    signer: ec.EllipticCurvePrivateKey
+    ca: bool = True
+    usage: ObjectIdentifier | None = None
+    start: dt.datetime = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+    def make(self) -> x509.Certificate:
+        subject, issuer = named(self.name), named(self.issuer)
+        end = self.start + dt.timedelta(days=365)
+        builder = x509.CertificateBuilder(issuer, subject, self.key.public_key(), 7, self.start, end)
+        builder = builder.add_extension(x509.BasicConstraints(ca=self.ca, path_length=None), critical=True)
+        flags = dict.fromkeys(("content_commitment", "data_encipherment", "key_agreement", "encipher_only"), False)
+        usages = x509.KeyUsage(
+            digital_signature=False,
+            key_encipherment=not self.ca,
+            key_cert_sign=self.ca,
+            crl_sign=self.ca,
+            decipher_only=False,
+            **flags,
+        )
+        builder = builder.add_extension(usages, critical=True)
+        if self.usage:
+            builder = builder.add_extension(x509.ExtendedKeyUsage([self.usage]), critical=False)
+        return builder.sign(self.signer, hashes.SHA256())
+
+
+ROOT = Wanted("TPM vendor root", ROOT_KEY, "TPM vendor root", ROOT_KEY)
+MIDDLE = Wanted("TPM vendor CA 1, with a name as long as they are", MIDDLE_KEY, ROOT.name, ROOT_KEY)
+LEAF = Wanted("", EK, MIDDLE.name, MIDDLE_KEY, ca=False, usage=EK_USAGE)
+ANCHORS = Anchors([ROOT.make()], [MIDDLE.make()])
+
+
+def der(wanted: Wanted) -> bytes:
+    return wanted.make().public_bytes(Encoding.DER)
+
+
+def codes(data: bytes, anchors: Anchors = ANCHORS, now: dt.datetime = NOW) -> list[tuple[int, str]]:
+    return [(found.check, found.code) for found in certificate_failures(data, EK.public_key(), anchors, now)]
+
+
+@pytest.mark.parametrize("padding", [b"", bytes(200), b"\xff" * 200])
+def test_row_1_a_vendors_certificate_is_accepted_whatever_fills_its_index_up(padding: bytes) -> None:
+    assert codes(der(LEAF) + padding) == []
+
+
+BAD: dict[str, tuple[bytes, Anchors, tuple[int, str]]] = {
+    "nothing": (b"", ANCHORS, (1, "ek-malformed")),
+    "erased index": (b"\xff" * 1000, ANCHORS, (1, "ek-malformed")),
+    "cut": (der(LEAF)[:-1], ANCHORS, (1, "ek-malformed")),
+    "software TPM": (der(replace(LEAF, issuer="swtpm", signer=OTHER)), ANCHORS, (1, "ek-chain")),
+    "the vendor's name, not its key": (der(replace(LEAF, signer=OTHER)), ANCHORS, (1, "ek-chain")),
+    "no root pinned": (der(LEAF), Anchors([], ANCHORS.intermediates), (1, "ek-chain")),
+    "issued by no CA": (der(LEAF), Anchors([ROOT.make()], [replace(MIDDLE, ca=False).make()]), (1, "ek-chain")),
+    "expired intermediate": (
+        der(LEAF),
+        Anchors([ROOT.make()], [replace(MIDDLE, start=dt.datetime(2020, 1, 1, tzinfo=dt.UTC)).make()]),
+        (1, "ek-validity"),
+    ),
+    "no usage": (der(replace(LEAF, usage=None)), ANCHORS, (1, "ek-usage")),
+    "a web server's usage": (der(replace(LEAF, usage=ObjectIdentifier("1.3.6.1.5.5.7.3.1"))), ANCHORS, (1, "ek-usage")),
+    "a CA": (der(replace(LEAF, ca=True)), ANCHORS, (1, "ek-usage")),
+    "another key": (der(replace(LEAF, key=OTHER)), ANCHORS, (2, "ek-mismatch")),
+}
+
+
+@pytest.mark.parametrize(("data", "anchors", "row"), BAD.values(), ids=BAD.keys())
+def test_rows_1_and_2_a_bad_certificate(data: bytes, anchors: Anchors, row: tuple[int, str]) -> None:
+    assert codes(data, anchors) == [row]
+
+
+@pytest.mark.parametrize("now", [NOW - dt.timedelta(days=365), NOW + dt.timedelta(days=365)])
+def test_row_1_a_certificate_out_of_its_time(now: dt.datetime) -> None:
+    assert codes(der(LEAF), now=now) == [(1, "ek-validity")]
+
+
+def test_row_1_a_loop_of_issuers_ends() -> None:
+    one, two = Wanted("one", MIDDLE_KEY, "two", OTHER), Wanted("two", OTHER, "one", MIDDLE_KEY)
+    looped: Sequence[x509.Certificate] = [one.make(), two.make()]
+    assert codes(der(replace(LEAF, issuer="one")), Anchors([ROOT.make()], looped)) == [(1, "ek-chain")]
+
+
+def test_row_2_the_factory_knows_the_key_of_this_serial() -> None:
+    noted = hashlib.sha256(EK.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+    assert list(inventory_failures(EK.public_key(), noted)) == []
+    assert [found.code for found in inventory_failures(OTHER.public_key(), noted)] == ["ek-inventory"]
+
+
+def test_row_3_only_the_default_template_is_an_endorsement_key() -> None:
+    assert list(template_failures(EK_TEMPLATE[:-256] + b"\x99" * 256)) == []
+    signing = bytearray(EK_TEMPLATE)
+    signing[5] |= 0x04  # TPMA_OBJECT, bit 18: sign
+    for bad in (bytes(signing), AK_TEMPLATE, EK_TEMPLATE[:-1], b""):
+        assert [(found.check, found.code) for found in template_failures(bad)] == [(3, "ek-template")]
+
+
+def test_the_vendor_of_the_bench_s_tpm_is_pinned_like_any(tmp_path: Path) -> None:
+    """A certificate file survives PEM, which is how roots are pinned."""
+    path = tmp_path / "root.pem"
+    path.write_bytes(ROOT.make().public_bytes(Encoding.PEM))
+    root = x509.load_pem_x509_certificate(path.read_bytes())
+    assert codes(der(LEAF), Anchors([root], ANCHORS.intermediates)) == []
