@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes
@@ -38,7 +39,6 @@ GRANT = m.GrantMessage(
 )
 CHALLENGE = m.Challenge(NONCE, b"id", b"secret", (4, 7, 11))
 ATTESTED = m.Attested("ear", 300, NONCE)
-OFFERS = m.Offers((m.OfferItem("atlas", "Atlas", "Atlas", None),), NONCE)
 REACHABLE = [ChannelState.NEW, ChannelState.CHALLENGED, ChannelState.ATTESTED, ChannelState.OFFERED]
 
 
@@ -72,12 +72,17 @@ class Signer:
         return 0x0403, self.key.sign(content, ec.ECDSA(hashes.SHA256()))
 
 
+SIGNER = Signer()
+ITEM = m.OfferItem("atlas", "Atlas", "Atlas", None, sha256(SIGNER.chain[0]).digest())
+OFFERS = m.Offers((ITEM,), NONCE)
+
+
 class Ends:
     """A channel and the gateway's end of it."""
 
     def __init__(self, channel: Channel, peer: Peer) -> None:
         self.channel, self.peer = channel, peer
-        self.prover, self.signer = PaperProver(), Signer()
+        self.prover, self.signer = PaperProver(), SIGNER
         self.waiting: asyncio.Task[object] | None = None
 
     async def reach(self, state: ChannelState) -> None:

@@ -14,7 +14,7 @@ from sdbox.agent.channel.parties import Lost, Renewed, Revoked
 from sdbox.protocol import messages as m
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.states import BOX_RECEIVES, ChannelState
-from tests.contract.channel_ends import ATTESTED, CHALLENGE, GRANT, NONCE, OFFERS, REACHABLE, Ends, run
+from tests.contract.channel_ends import ATTESTED, CHALLENGE, GRANT, ITEM, NONCE, OFFERS, REACHABLE, Ends, run
 
 SAMPLES: tuple[m.Message, ...] = (
     CHALLENGE,
@@ -197,6 +197,28 @@ def test_a_silent_gateway_is_unreachable_in_time(tmp_path: Path, monkeypatch: py
             await ends.channel.open("atlas", os.urandom(32), ends.signer)
         assert late.value.reason is Reason.GATEWAY_UNREACHABLE
         assert await ends.first_event() == Lost(Reason.GATEWAY_UNREACHABLE)
+
+    run(tmp_path, work)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        (msgspec.structs.replace(ITEM, certificate=b"another card's"),),
+        (ITEM, ITEM),
+        (ITEM, msgspec.structs.replace(ITEM, reason="certificate-expired")),
+    ],
+)
+def test_offers_that_do_not_fit_the_card_end_the_channel(tmp_path: Path, items: tuple[m.OfferItem, ...]) -> None:
+    async def work(ends: Ends) -> None:
+        await ends.reach(ChannelState.ATTESTED)
+        asking = asyncio.create_task(ends.channel.prove_card(ends.signer.chain, ends.signer))
+        await ends.peer.hear()
+        await ends.peer.say(m.Offers(items, NONCE))
+        with pytest.raises(Refusal) as caught:
+            await asking
+        assert caught.value.reason is Reason.PROTOCOL
+        assert await ends.first_event() == Lost(Reason.PROTOCOL)
 
     run(tmp_path, work)
 

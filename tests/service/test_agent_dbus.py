@@ -116,7 +116,10 @@ def test_properties_and_their_changes(tmp_path: Path) -> None:
                     signature="s", body=[f"type='signal',path='{PATH}'"])
         )  # fmt: skip
         assert (await get_all(client))["State"] == "starting"
-        offers = (Offer("atlas", "Atlas fr", "Atlas en", None), Offer("cassini", "f", "e", "project-no-bubble"))
+        offers = (
+            Offer("atlas", "Atlas fr", "Atlas en", None, b"a"),
+            Offer("cassini", "f", "e", "project-no-bubble", b"c"),
+        )
         heard.interface.show(View("pick", projects=offers))
         name, changed, invalidated = (await changes.get()).body
         assert (name, set(changed), invalidated) == (NAME, {"State", "Projects"}, [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from hashlib import sha256
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -29,7 +30,8 @@ def offer_reason(bench: Bench, *signers: SoftSigner) -> list[str | None]:
     async def way() -> list[str | None]:
         async with bench.attested() as channel:
             offers = await channel.prove_card(card(*signers), signers[0])
-            for signer, offer in zip(signers, offers, strict=False):
+            assert [offer.certificate for offer in offers] == [sha256(der).digest() for der in card(*signers)]
+            for signer, offer in zip(signers, offers, strict=True):
                 if offer.reason is not None:
                     with pytest.raises(Refusal) as caught:
                         await channel.open(offer.project, os.urandom(32), signer)
@@ -57,9 +59,30 @@ def test_a_certificate_that_may_not_sign(bench: Bench) -> None:
     assert offer_reason(bench, container(bench.site.cards, "atlas", signs=False)) == ["certificate-usage"]
 
 
-def test_a_project_twice_on_the_card(bench: Bench) -> None:
-    twins = [container(bench.site.cards, "atlas") for _ in range(2)]
-    assert offer_reason(bench, *twins) == ["container-duplicate"]
+def test_of_two_valid_containers_the_newer_opens_wherever_it_is(bench: Bench) -> None:
+    older, newer = (container(bench.site.cards, "atlas", days=days) for days in (-0.5, 0.5))
+    assert offer_reason(bench, older, newer) == ["container-duplicate", None]
+    assert offer_reason(bench, newer, older) == [None, "container-duplicate"]
+
+
+def test_a_bad_container_costs_the_good_one_of_its_project_nothing(bench: Bench) -> None:
+    good, expired = container(bench.site.cards, "atlas"), container(bench.site.cards, "atlas", days=-3)
+    future, foreign = container(bench.site.cards, "atlas", days=3), container(Authority("card CA"), "atlas", days=0.5)
+    assert offer_reason(bench, future, foreign, good, expired) == [
+        *("certificate-not-yet-valid", "certificate-issuer"),
+        *(None, "certificate-expired"),
+    ]
+
+
+def test_what_is_no_certificate_costs_the_others_nothing(bench: Bench) -> None:
+    async def way() -> None:
+        good = bench.container("atlas")
+        async with bench.attested() as channel:
+            (offer,) = await channel.prove_card((b"no certificate", *card(good)), good)
+            assert (offer.project, offer.reason) == ("atlas", None)
+            await channel.open("atlas", os.urandom(32), good)
+
+    asyncio.run(way())
 
 
 def test_a_project_without_a_bubble(bench: Bench) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from sdbox.agent.channel.channel import Channel
 from sdbox.protocol.reasons import Reason, Refusal
@@ -163,3 +164,7 @@ def test_commands_say_what_is_wrong(bench: Bench, tmp_path: Path) -> None:
     assert bench.gateway.command("enrol", "--box-id", "nonsense", "--ek-public", str(key)).returncode == 2
     assert bench.gateway.command("revoke").returncode == 2
     assert bench.gateway.command("revoke", "--certificate", "xyz").returncode == 2
+    crl = tmp_path / "other-ca.crl"
+    for content in (Authority("card CA").crl(7).public_bytes(Encoding.DER), b"no CRL"):
+        crl.write_bytes(content)
+        assert bench.gateway.command("revoke", "--crl", str(crl)).returncode == 2

@@ -12,7 +12,7 @@ import jwt
 import pytest
 from Cryptodome.Hash import MD4
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from sdbox.agent.channel.parties import Lost, Renewed, Revoked
 from sdbox.protocol.reasons import Reason, Refusal
@@ -189,23 +189,27 @@ class Sleeper:
         return await never
 
 
-@pytest.mark.parametrize("what", ["certificate", "session", "box"])
+@pytest.mark.parametrize("what", ["certificate", "crl", "session", "box"])
 def test_a_revocation_ends_the_session(bench: Bench, tmp_path: Path, what: str) -> None:
     async def way() -> None:
         async with bench.opened() as (channel, grant, signer):
-            value = {"certificate": serial(signer), "session": grant.session, "box": str(bench.box.box_id)}[what]
+            crl = tmp_path / "crl.pem"
+            crl.write_bytes(bench.site.cards.crl(int(serial(signer), 16)).public_bytes(Encoding.PEM))
+            values = {"certificate": serial(signer), "session": grant.session, "box": str(bench.box.box_id)}
+            value = str(crl) if what == "crl" else values[what]
             done = await asyncio.to_thread(bench.gateway.command, "revoke", f"--{what}", value)
             assert done.returncode == 0, done.stderr
             async with asyncio.timeout(5):
                 event = await anext(channel.events())
             assert bench.peers() == 0
             expected = {
+                "crl": Revoked(grant.session, Reason.CERTIFICATE_REVOKED),
                 "certificate": Revoked(grant.session, Reason.CERTIFICATE_REVOKED),
                 "session": Revoked(grant.session, Reason.SESSION_REVOKED),
                 "box": Lost(Reason.SESSION_REVOKED),
             }
             assert event == expected[what]
-            if what == "certificate":
+            if what in {"certificate", "crl"}:
                 with pytest.raises(Refusal) as caught:
                     await channel.open("atlas", os.urandom(32), signer)
                 assert caught.value.reason is Reason.CERTIFICATE_REVOKED

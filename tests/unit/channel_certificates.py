@@ -53,6 +53,15 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName(uris), critical=False)
         return builder.sign(self.key, hashes.SHA256())
 
+    def crl(self, *serials: int) -> x509.CertificateRevocationList:
+        """Return a list that revokes certificates of ours by their numbers."""
+        now = dt.datetime.now(dt.UTC)
+        builder = x509.CertificateRevocationListBuilder(name(self.title), now - DAY, now + DAY)
+        for serial in serials:
+            entry = x509.RevokedCertificateBuilder(serial, now - DAY).build()
+            builder = builder.add_revoked_certificate(entry)
+        return builder.sign(self.key, hashes.SHA256())
+
     def server(self, public: PublicKey, *names: str, common_name: str = "server") -> x509.Certificate:
         builder = self._builder(common_name, public, 0)
         if names:

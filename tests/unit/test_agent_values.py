@@ -131,7 +131,7 @@ def test_refused_logins() -> None:
 
 
 def test_the_view_forgets_with_the_card() -> None:
-    memory = Memory(Reason.CARD_FINGER, 2, (Offer("atlas", "a", "a", None),), "atlas")
+    memory = Memory(Reason.CARD_FINGER, 2, (Offer("atlas", "a", "a", None, b""),), "atlas")
     assert view_of(State.REFUSED_FINGER, memory).reason == "card-finger"
     assert view_of(State.SESSION, memory).current == "atlas"
     idle = view_of(State.INSERT_CARD, memory)

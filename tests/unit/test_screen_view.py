@@ -78,6 +78,17 @@ def test_a_long_list_shows_the_rows_around_the_selected_one() -> None:
     assert len(rows) == VISIBLE_ROWS
     assert [row.project for row in rows if row.selected] == ["p20"]
     assert rows[0].number == 0
+    assert view_of(replace(PICK, projects=many), Local(selected="p20")).message.endswith("Lignes 18 à 22 sur 24.")
+
+
+def test_a_second_container_of_a_project_is_shown_closed_and_shifts_no_number() -> None:
+    twin = replace(ATLAS, reason=Reason.CONTAINER_DUPLICATE)
+    rows = view_of(replace(PICK, projects=(ATLAS, twin, BOREAL)), FRENCH).rows
+    assert [(row.number, row.enabled, row.selected, row.code) for row in rows] == [
+        (1, True, True, ""),
+        (0, False, False, "container-duplicate"),
+        (2, True, False, ""),
+    ]
 
 
 def test_projects_are_shown_only_where_one_is_picked() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from sdbox.agent import journal
@@ -22,6 +23,7 @@ from sdbox.agent.events import (
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.client import CardWorker
+from sdbox.smartcard.judgement import signer_of_card
 from sdbox.smartcard.recognise import recognise
 from sdbox.smartcard.values import CardInserted, LoginMethod, LoginRefused, LoginStatus
 from sdbox.smartcard.variants import Variant, variant_named
@@ -88,12 +90,19 @@ class CardSeat:
             return CardRefused(refusal.reason)
         return Verified(self.identity)
 
-    def signer(self, project: str | None = None) -> ContainerSigner:
-        """Return the signer of `project`'s container, or of any project's; Refusal if the card has none."""
+    def signer(self, certificate: bytes) -> ContainerSigner:
+        """Return the signer of the container whose certificate has this SHA-256; never chosen by position or label."""
         for container in self.project_containers():
-            if project is None or container.project == project:
+            if container.fingerprint == certificate:
                 return ContainerSigner(self._live(), container)
-        raise Refusal(Reason.CARD_EMPTY if project is None else Reason.PROJECT_NOT_ON_CARD)
+        raise Refusal(Reason.PROJECT_NOT_ON_CARD)
+
+    def card_signer(self) -> ContainerSigner:
+        """Return who signs for the whole card; Refusal(CARD_EMPTY) if it carries no project."""
+        container = signer_of_card(self.project_containers(), datetime.now(UTC))
+        if container is None:
+            raise Refusal(Reason.CARD_EMPTY)
+        return ContainerSigner(self._live(), container)
 
     def project_containers(self) -> tuple[Container, ...]:
         containers = self.identity.containers if self.identity else ()

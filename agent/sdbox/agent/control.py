@@ -149,8 +149,7 @@ class Agent:
         """A pick of what is already open only closes the picker; one that is not offered is none."""
         if self.state is State.PICKER and project == self._memory.project:
             return m.Cancel()
-        offered = any(offer.project == project and offer.reason is None for offer in self._memory.offers)
-        return m.Pick(project) if offered else None
+        return m.Pick(project) if self._memory.offer(project) else None
 
     def _after_wipe(self) -> m.Event:
         """Where closing leads: what is gone decides."""
@@ -202,8 +201,8 @@ class Agent:
                 self._forget_reason()
                 if before is State.OFFERING:
                     journal.phase("offers")
-            case State.CONNECTING if isinstance(event, m.Pick) and (seat := self._here.seat) is not None:
-                self._connect(event.project, seat)
+            case State.CONNECTING if isinstance(event, m.Pick):
+                self._connect(event.project)
             case State.CLOSING | State.ENDING if before is not State.CLOSING:
                 self._close(event, when)
             case State.FAILED:
@@ -225,12 +224,16 @@ class Agent:
         self._forget_reason()
         self._jobs.start(_report(seat.login(self._here.take_pin(), last_try=self._here.take_last_try())))
 
-    def _connect(self, project: str, seat: CardSeat) -> None:
+    def _connect(self, project: str) -> None:
+        seat, offer = self._here.seat, self._memory.offer(project)
+        if seat is None or offer is None:
+            self.post(m.Broken())  # `_picked` let it through: they are there
+            return
         journal.phase("picked")
         self._memory = replace(self._memory, project=project, reason=None)
         channel, door = self.parts.link.channel, self.parts.door
         door.kill_picture()  # of the project we switch away from
-        self._jobs.start(lambda post: door.visit(channel, seat, project, post))
+        self._jobs.start(lambda post: door.visit(channel, seat, offer, post))
 
     def _close(self, event: m.Event, when: float) -> None:
         self.parts.door.kill_picture()

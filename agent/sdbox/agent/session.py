@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from sdbox.agent import journal
@@ -22,7 +23,8 @@ from sdbox.agent.jobs import Post
 from sdbox.agent.keys import TunnelKey
 from sdbox.agent.tunnel import Way
 from sdbox.protocol.reasons import Reason, Refusal
-from sdbox.protocol.values import DesktopAccess, Grant
+from sdbox.protocol.values import Container, DesktopAccess, Grant, Offer
+from sdbox.smartcard.judgement import judge
 
 HEARTBEAT_SECONDS: Final = 2.0
 StartDesktop = Callable[[DesktopAccess], Awaitable[DesktopSession]]
@@ -31,11 +33,32 @@ StartDesktop = Callable[[DesktopAccess], Awaitable[DesktopSession]]
 async def ask_offers(channel: Channel | None, seat: CardSeat) -> Event:
     """Show the gateway every project certificate of the card; the offers, or why there are none."""
     try:
-        certificates = tuple(container.certificate for container in seat.project_containers())
-        return Offered(await _there(channel).prove_card(certificates, seat.signer()))
+        containers = seat.project_containers()
+        certificates = tuple(dict.fromkeys(container.certificate for container in containers))
+        return Offered(complete(await _there(channel).prove_card(certificates, seat.card_signer()), containers))
     except Refusal as refusal:
         journal.explain(refusal)
         return CardRefused(refusal.reason)
+
+
+def complete(offers: Sequence[Offer], containers: Sequence[Container]) -> tuple[Offer, ...]:
+    """Return one offer per container, sorted by project: a number on the screen must not follow places on a card.
+
+    What the gateway did not judge cannot be opened. Refusal(PROTOCOL) if an offer is for another project than its
+    container's: the user would enter another bubble than the one picked.
+    """
+    projects = {container.fingerprint: container.project for container in containers}
+    if any(projects.get(offer.certificate) != offer.project for offer in offers):
+        raise Refusal(Reason.PROTOCOL, "an offer for another project than its certificate's")
+    known = {offer.certificate for offer in offers}
+    unread = [
+        Offer(
+            one.container.project or "", "", "", one.fault or Reason.CERTIFICATE_UNREADABLE, one.container.fingerprint
+        )
+        for one in judge(containers, datetime.now(UTC))
+        if one.container.fingerprint not in known
+    ]
+    return tuple(sorted((*offers, *unread), key=lambda offer: (offer.project, offer.reason or "", offer.certificate)))
 
 
 class TunnelEnd(Protocol):
@@ -57,11 +80,11 @@ class Door:
         self._start_desktop = start_desktop
         self._desktop: DesktopSession | None = None
 
-    async def visit(self, channel: Channel | None, seat: CardSeat, project: str, post: Post) -> None:
-        """Open `project`, post DesktopShown, stay until the session ends by itself and post why; cancel to leave."""
+    async def visit(self, channel: Channel | None, seat: CardSeat, offer: Offer, post: Post) -> None:
+        """Open what is offered, post DesktopShown, stay until the session ends by itself, post why; cancel to leave."""
         try:
             gateway = _there(channel)
-            grant = await self._enter(gateway, seat, project)
+            grant = await self._enter(gateway, seat, offer)
             async with asyncio.TaskGroup() as tasks:
                 beating = tasks.create_task(_beat(gateway, grant.session))
                 post(await self._stay(post))
@@ -71,12 +94,12 @@ class Door:
             journal.explain(refusal)
             post(ProjectRefused(refusal.reason))
 
-    async def _enter(self, channel: Channel, seat: CardSeat, project: str) -> Grant:
-        signer, key = seat.signer(project), TunnelKey()
+    async def _enter(self, channel: Channel, seat: CardSeat, offer: Offer) -> Grant:
+        signer, key = seat.signer(offer.certificate), TunnelKey()
         try:
             leaving = asyncio.ensure_future(self.shut())
             try:
-                grant = await channel.open(project, key.public, signer)
+                grant = await channel.open(offer.project, key.public, signer)
                 self.session = grant.session
             finally:
                 await leaving

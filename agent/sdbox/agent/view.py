@@ -37,6 +37,10 @@ class Memory:
     offers: tuple[Offer, ...] = ()
     project: str = ""
 
+    def offer(self, project: str) -> Offer | None:
+        """Return what opens `project`; None if nothing does. The gateway opens one container per project at most."""
+        return next((offer for offer in self.offers if offer.project == project and offer.reason is None), None)
+
 
 def view_of(state: State, memory: Memory) -> View:
     """Return what is shown in `state`: nothing of a card that is gone, no reason but in a refusal."""

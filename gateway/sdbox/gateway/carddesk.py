@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Final
 
 from sdbox.gateway.authenticator import ConnectionKeys, verify_authenticator
-from sdbox.gateway.cards import MOST_CERTIFICATES, CardPolicy, Container, read_container
+from sdbox.gateway.cards import MOST_CERTIFICATES, CardPolicy, Container, read_container, readable
 from sdbox.gateway.renewalbook import fingerprint
 from sdbox.protocol import messages as m
 from sdbox.protocol.authenticator_request import certificate_request
@@ -24,8 +25,7 @@ class CardDesk:
         self._policy = policy
         self._keys = keys
         self._nonce = b""
-        self._shown: tuple[Container, ...] = ()
-        self._offers: dict[str, m.OfferItem] = {}
+        self._shown: dict[bytes, tuple[Container, m.OfferItem]] = {}
 
     def nonce(self) -> bytes:
         """Return the outstanding nonce, a new one if it was used: a renewal must not spoil a signature."""
@@ -34,14 +34,11 @@ class CardDesk:
 
     def prove(self, message: m.CardProof) -> tuple[m.OfferItem, ...]:
         """Take a card: one of the certificates signed. What an earlier card showed is forgotten first."""
-        self._shown, self._offers = (), {}
+        self._shown = {}
         leaf = self._signer(offers_context(self._use_nonce()), message.authenticator)
         if leaf not in message.certificates or len(message.certificates) > MOST_CERTIFICATES:
             raise Refusal(Reason.CARD_PROOF, "the signer is not among the certificates, or they are too many")
-        shown = tuple(read_container(der) for der in message.certificates)
-        offers = self._policy.offers(shown)
-        self._shown, self._offers = shown, {offer.project: offer for offer in offers}
-        return offers
+        return self._show(readable(message.certificates))
 
     def admit(self, message: m.Open) -> Container:
         """Return the container that may enter the bubble asked for, or raise the Refusal that says why not (S4)."""
@@ -67,16 +64,20 @@ class CardDesk:
 
     def renewed(self, old: str, new: Container) -> None:
         """Take `new` for the container whose certificate's SHA-256 is `old`: the next Open is signed by it."""
-        kept = [shown for shown in self._shown if fingerprint(shown.der) != old and shown.der != new.der]
-        self._shown = (*kept, new)
-        (offer,) = self._policy.offers([shown for shown in self._shown if shown.project == new.project])
-        self._offers[offer.project] = offer
+        before = [shown for shown, _ in self._shown.values()]
+        self._show([*(one for one in before if fingerprint(one.der) != old and one.der != new.der), new])
+
+    def _show(self, containers: Sequence[Container]) -> tuple[m.OfferItem, ...]:
+        named = [container for container in containers if container.project]
+        offers = self._policy.offers(named)
+        self._shown = {container.der: (container, offer) for container, offer in zip(named, offers, strict=True)}
+        return offers
 
     def _shown_by(self, leaf: bytes, project: str) -> Container:
-        container = next((shown for shown in self._shown if shown.der == leaf), None)
-        if container is None or container.project != project:
+        container, offer = self._shown.get(leaf, (None, None))
+        if container is None or offer is None or container.project != project:
             raise Refusal(Reason.PROJECT_NOT_ON_CARD)
-        fault = self._policy.fault(container) or self._offers[project].reason
+        fault = self._policy.fault(container) or offer.reason
         if fault is not None:
             raise Refusal(Reason(fault))
         return container

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import hashlib
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,16 @@ class Container:
         """The serial number in hex, as `sdbox-gateway revoke --certificate` takes it."""
         return f"{self.certificate.serial_number:x}"
 
+    @property
+    def fingerprint(self) -> bytes:
+        return hashlib.sha256(self.der).digest()
+
+    @property
+    def age(self) -> tuple[dt.datetime, dt.datetime, int]:
+        """What makes one certificate newer than another: its start, then its end, then its number."""
+        certificate = self.certificate
+        return certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.serial_number
+
 
 def read_container(der: bytes) -> Container:
     """Parse a certificate. Refusal CARD_PROOF if it is none."""
@@ -53,6 +64,15 @@ def read_container(der: bytes) -> Container:
     projects = [uri.removeprefix(PROJECT_URI) for uri in uris if uri.startswith(PROJECT_URI)]
     single = projects[0] if len(projects) == 1 and _PROJECT.fullmatch(projects[0]) else None
     return Container(certificate, der, single)
+
+
+def readable(certificates: Sequence[bytes]) -> list[Container]:
+    """Parse a card's certificates, each once; what is none is left out: it costs nothing to the others."""
+    found = []
+    for der in dict.fromkeys(certificates):
+        with contextlib.suppress(Refusal):
+            found.append(read_container(der))
+    return found
 
 
 class CardPolicy:
@@ -88,13 +108,23 @@ class CardPolicy:
         return self._withdrawn(container) or (None if container.project in self._bubbles else Reason.PROJECT_NO_BUBBLE)
 
     def offers(self, containers: Sequence[Container]) -> tuple[m.OfferItem, ...]:
-        """Judge a whole card, one offer per project. Refusal CARD_EMPTY if no certificate names a project."""
-        containers = self._latest(containers)
-        counts = Counter(container.project for container in containers if container.project)
-        if not counts:
+        """Judge a whole card, one offer per container. Refusal CARD_EMPTY if no certificate names a project.
+
+        Of several that could open the same project the newest does, wherever it is on the card; each other one is
+        CONTAINER_DUPLICATE. That is normal while a certificate is renewed, and the older key is not needed any more.
+        """
+        named = [container for container in containers if container.project]
+        if not named:
             raise Refusal(Reason.CARD_EMPTY)
-        firsts = {container.project: container for container in reversed(containers) if container.project}
-        return tuple(self._offer(firsts[project], count) for project, count in counts.items())
+        faults = {container.der: self.fault(container) or self._replaced(container, named) for container in named}
+        newest: dict[str | None, Container] = {}
+        for container in sorted(named, key=lambda one: one.age):
+            if faults[container.der] is None:
+                newest[container.project] = container
+        return tuple(
+            self._offer(container, faults[container.der], is_newest=newest.get(container.project) is container)
+            for container in named
+        )
 
     def _withdrawn(self, container: Container) -> Reason | None:
         if self._is_revoked(container.serial):
@@ -102,21 +132,20 @@ class CardPolicy:
         renewed = self._successor(container.der)
         return Reason.CERTIFICATE_SUPERSEDED if renewed is not None and renewed.confirmed else None
 
-    def _latest(self, containers: Sequence[Container]) -> list[Container]:
-        """Leave out what another container shown has renewed: a card pulled in the middle of that has both."""
-        shown = {container.der for container in containers}
-        known = ((container, self._successor(container.der)) for container in containers)
-        return [container for container, after in known if after is None or after.certificate not in shown]
+    def _replaced(self, container: Container, shown: Sequence[Container]) -> Reason | None:
+        """Whether another container shown has renewed this one: a card pulled in the middle of that has both."""
+        after = self._successor(container.der)
+        both = after is not None and after.certificate in {other.der for other in shown}
+        return Reason.CONTAINER_DUPLICATE if both else None
 
-    def _offer(self, container: Container, count: int) -> m.OfferItem:
-        fault = self.fault(container)
-        if count > 1 and fault is not Reason.CERTIFICATE_ISSUER:
+    def _offer(self, container: Container, fault: Reason | None, *, is_newest: bool) -> m.OfferItem:
+        if fault is None and not is_newest:
             fault = Reason.CONTAINER_DUPLICATE
         project = container.project or ""
         # A certificate that is not ours gets no title: it could ask what bubbles there are.
         bubble = None if fault is Reason.CERTIFICATE_ISSUER else self._bubbles.get(project)
         french, english = (bubble.title_fr, bubble.title_en) if bubble else (project, project)
-        return m.OfferItem(project, french, english, fault.value if fault else None)
+        return m.OfferItem(project, french, english, fault.value if fault else None, container.fingerprint)
 
     def _is_issued(self, certificate: x509.Certificate) -> bool:
         try:

@@ -14,6 +14,7 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from sdbox.gateway.config import Config, ConfigError, load_config
+from sdbox.gateway.crl import revoked_serials
 from sdbox.gateway.record import sanitised
 from sdbox.gateway.renewalbook import RenewalBook
 from sdbox.gateway.server import run_gateway
@@ -94,11 +95,14 @@ def forget(path: Path, box_id: BoxId) -> None:
 @_config
 @click.option("--box", "box", type=_Uuid(), help="A box, for good.")
 @click.option("--certificate", help="A card certificate, by its serial number in hex.")
+@click.option("--crl", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="All of a card CA's CRL.")
 @click.option("--session", help="A session that is open now.")
-def revoke(path: Path, box: BoxId | None, certificate: str | None, session: str | None) -> None:
-    """Revoke a box, a certificate or a session. Open sessions it concerns end within two seconds.
+def revoke(path: Path, *, box: BoxId | None, certificate: str | None, session: str | None, crl: Path | None) -> None:
+    """Revoke a box, card certificates or a session. Open sessions it concerns end within two seconds.
 
-    With a certificate go those that it renewed and that renewed it: they are one holder's.
+    With a certificate go those that it renewed and that renewed it: they are one holder's. A CRL (RFC 5280, section 5;
+    DER or PEM) must be signed by the card CA of the configuration; it revokes what it lists and no relatives, as a CA
+    lists superseded certificates too. What it no longer lists stays revoked.
     """
     serial = certificate.lower().replace(":", "").lstrip("0") if certificate else None
     if serial is not None and not _SERIAL.fullmatch(serial):
@@ -109,13 +113,23 @@ def revoke(path: Path, box: BoxId | None, certificate: str | None, session: str 
         (RevocationKind.SESSION, session),
     )
     given = [(kind, value) for kind, value in wanted if value]
-    if len(given) != 1:
-        raise click.UsageError("give one of --box, --certificate, --session")
+    if len(given) + (crl is not None) != 1:
+        raise click.UsageError("give one of --box, --certificate, --session, --crl")
+    kind, value = given[0] if given else (RevocationKind.CERTIFICATE, "")
+    listed = _serials_of(crl, path) if crl else None
     with _store(path) as store:
-        (kind, value) = given[0]
-        for one in RenewalBook(store.engine).relatives(value) if kind is RevocationKind.CERTIFICATE else [value]:
-            store.revoke(kind, sanitised(one)[:128])
-            store.append({"event": "revoked", "kind": kind.value, "value": sanitised(one)[:128]})
+        family = RenewalBook(store.engine).relatives(value) if kind is RevocationKind.CERTIFICATE else [value]
+        for one in family if listed is None else listed:
+            if not store.is_revoked(kind, sanitised(one)[:128]):
+                store.revoke(kind, sanitised(one)[:128])
+                store.append({"event": "revoked", "kind": kind.value, "value": sanitised(one)[:128]})
+
+
+def _serials_of(crl: Path, path: Path) -> tuple[str, ...]:
+    try:
+        return revoked_serials(crl.read_bytes(), _load(path).card_ca.read_bytes())
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(str(error), param_hint="--crl") from error
 
 
 @main.command()

@@ -86,6 +86,7 @@ class OfferItem(Message, frozen=True, tag="OfferItem"):
     title_fr: str
     title_en: str
     reason: str | None
+    certificate: bytes  # SHA-256 of the container's certificate, DER
 
 
 class Offers(Message, frozen=True, tag="Offers"):

@@ -38,6 +38,7 @@ class Reason(StrEnum):
     CERTIFICATE_USAGE = "certificate-usage"
     CERTIFICATE_REVOKED = "certificate-revoked"
     CERTIFICATE_SUPERSEDED = "certificate-superseded"
+    CERTIFICATE_UNREADABLE = "certificate-unreadable"
     CONTAINER_DUPLICATE = "container-duplicate"
     PROJECT_NO_BUBBLE = "project-no-bubble"
     PROJECT_NOT_ON_CARD = "project-not-on-card"
@@ -191,10 +192,15 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "This project's certificate has been replaced.",
         "It was renewed and the new one has signed, but the old one was shown. The record has both serial numbers.",
     ),
+    Reason.CERTIFICATE_UNREADABLE: Explanation(
+        "Le centre ne sait pas lire le certificat de ce projet.",
+        "The data centre cannot read this project's certificate.",
+        "Its encoding or its project name breaks the rules (a-z, 0-9 and -, 63 at most): issue it anew.",
+    ),
     Reason.CONTAINER_DUPLICATE: Explanation(
-        "Ce projet figure plusieurs fois sur la carte.",
-        "This project is on the card more than once.",
-        "Two containers name the same project; remove one.",
+        "Un certificat plus récent de ce projet est sur la carte : c'est lui qui sert.",
+        "A newer certificate of this project is on the card, and is the one used.",
+        "Two containers of one project are valid: normal during a renewal; else remove the older one.",
     ),
     Reason.PROJECT_NO_BUBBLE: Explanation(
         "Ce projet n'a pas de bulle ouverte.",

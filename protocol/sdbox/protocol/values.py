@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from dataclasses import dataclass, field
 
@@ -58,6 +59,11 @@ class Container:
     certificate: bytes  # DER
     project: str | None
 
+    @property
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the certificate."""
+        return hashlib.sha256(self.certificate).digest()
+
 
 @dataclass(frozen=True, slots=True)
 class CardIdentity:
@@ -70,12 +76,16 @@ class CardIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A container as the gateway judges it. `reason` is None if it can be opened, else a reason code."""
+    """A container as the gateway judges it. `reason` is None if it can be opened, else a reason code.
+
+    `certificate` (SHA-256 of its DER) tells which of the card's containers it is; never its place on the card.
+    """
 
     project: str
     title_fr: str
     title_en: str
     reason: str | None
+    certificate: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from enum import IntEnum
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
@@ -61,6 +61,18 @@ def public_key_of(certificate: bytes) -> PublicKey | None:
     except ValueError:
         return None
     return key if isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) else None
+
+
+def can_sign(certificate: x509.Certificate) -> bool:
+    """Whether the certificate has digitalSignature (RFC 5280, 4.2.1.3) and a key of a kind and size that we use."""
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
+        key = certificate.public_key()
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, UnsupportedAlgorithm, ValueError):
+        return False
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        return False
+    return usage.digital_signature and bool(_schemes_of(key))
 
 
 def choose_scheme(key: PublicKey, offered: Sequence[int]) -> Scheme | None:

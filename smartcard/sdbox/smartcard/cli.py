@@ -62,7 +62,9 @@ def _projects(names: str, flaws: dict[Flaw, str], kind: KeyKind) -> tuple[Projec
     found = {name: flaw for flaw, flawed in flaws.items() for name in flawed.split(",") if name}
     if stray := set(found) - set(listed):
         raise click.BadParameter(f"not among --projects: {', '.join(sorted(stray))}")
-    return tuple(Project(name, found.get(name, Flaw.NONE), kind) for name in listed)
+    older = [name for name in found if found[name] is Flaw.OLDER]
+    first = [Project(name, found.get(name, Flaw.NONE), kind) for name in listed]
+    return (*first, *(Project(name, kind=kind) for name in older))
 
 
 def _issuer(certificate: Path | None, key: Path | None) -> Issuer:
@@ -105,6 +107,8 @@ def _report(line: str) -> None:
 @click.option("--expired", default="", help="Projects whose certificate has expired.")
 @click.option("--not-yet-valid", default="", help="Projects whose certificate is not valid yet.")
 @click.option("--foreign", default="", help="Projects whose certificate is from another CA.")
+@click.option("--wrong-usage", default="", help="Projects whose key may not sign.")
+@click.option("--duplicate", default="", help="Projects with a second, newer container, the last on the card.")
 @click.option("--keys", type=click.Choice([kind.value for kind in KeyKind]), default=KeyKind.P256.value)
 @click.option("--fault", type=click.Choice([fault.value for fault in Fault]), help="What is wrong with the card.")
 @click.option("--pin-fd", type=int, help="Read the PIN here. Without it: 123456, for development only.")
@@ -115,9 +119,10 @@ def emulate(*, variant: str, wire: str, address: str, **options: str) -> None:
     """Be a card in an emulated reader, out of it at first.
 
     Reads commands on standard input, one per line: insert, remove, touch FINGER (`good` matches), auto FINGER or auto
-    off, cut N (obeys N more writing commands, then is mute until removed), quit. Prints events: ready, card in,
-    card out, cut, sensor wait, sensor match, sensor nomatch, sensor template, sensor timeout, sensor off,
-    verify tries=N, sign, write.
+    off, cut N (obeys N more writing commands, then is mute until removed), count (what the card was asked since the
+    last time), quit. Prints events: ready, card in, card out, count apdus=N bytes=N,
+    cut, sensor wait, sensor match, sensor nomatch, sensor template, sensor timeout, sensor off, verify tries=N, sign,
+    write.
 
     Example: sdbox card emulate --variant piv --wire vpcd --address 127.0.0.1:7000 --projects atlas,boreal
     """
@@ -149,6 +154,8 @@ def _plan(variant: str, options: dict[str, str]) -> CardPlan:
         Flaw.EXPIRED: options["expired"],
         Flaw.NOT_YET_VALID: options["not_yet_valid"],
         Flaw.FOREIGN: options["foreign"],
+        Flaw.WRONG_USAGE: options["wrong_usage"],
+        Flaw.OLDER: options["duplicate"],
     }
     fault, descriptor = options["fault"], options["pin_fd"]
     return CardPlan(

@@ -7,10 +7,10 @@ for this bubble, this channel and this tunnel key (S2, S4). A channel that ended
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sdbox.agent.channel.authenticator import channel_keys, make_authenticator
-from sdbox.agent.channel.grants import grant_of, offer_of
+from sdbox.agent.channel.grants import grant_of, offers_of
 from sdbox.agent.channel.link import ISSUE_SECONDS, Link
 from sdbox.protocol import messages as m
 from sdbox.protocol.authenticator_request import certificate_request
@@ -26,12 +26,14 @@ from sdbox.protocol.tls import TlsStream
 from sdbox.protocol.values import AttestationResult
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from sdbox.agent.channel.parties import Event, Prover, Signer
     from sdbox.protocol.states import ChannelState
     from sdbox.protocol.values import BoxId, Evidence, Grant, Offer
+
+_T = TypeVar("_T")
 
 
 class Channel:
@@ -80,7 +82,7 @@ class Channel:
             await self._link.settled()
             authenticator = await self._authenticate(offers_context(self._link.nonce()), signer)
             offers = await self._link.ask(m.CardProof(certificates, authenticator), m.Offers)
-            return tuple(offer_of(item) for item in offers.offers)
+            return self._or_fail(lambda: offers_of(offers.offers, certificates))
 
     async def open(self, project: str, tunnel_public: bytes, signer: Signer) -> Grant:
         """Ask for a bubble; `signer` is this project's container. The gateway ends any other session first (S5)."""
@@ -88,7 +90,7 @@ class Channel:
             await self._link.settled()
             authenticator = await self._authenticate(open_context(self._link.nonce(), project, tunnel_public), signer)
             message = await self._link.ask(m.Open(project, tunnel_public, authenticator), m.GrantMessage)
-            return self._or_fail(message, project)
+            return self._or_fail(lambda: grant_of(message, project))
 
     async def close_session(self, session: str, cause: str) -> None:
         """End a session; returns when the gateway has removed its peer. `cause` as in `messages.Close`."""
@@ -158,9 +160,10 @@ class Channel:
             self._link.fail(Reason.PROTOCOL)
             raise Refusal(Reason.PROTOCOL, "an answer about another project")
 
-    def _or_fail(self, message: m.GrantMessage, project: str) -> Grant:
+    def _or_fail(self, read: Callable[[], _T]) -> _T:
+        """Return what `read` makes of the gateway's answer; a gateway that answers nonsense is left."""
         try:
-            return grant_of(message, project)
+            return read()
         except Refusal as refusal:
             self._link.fail(refusal.reason)
             raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
+from collections.abc import Sequence
 
 from sdbox.protocol import messages as m
 from sdbox.protocol.reasons import Reason, Refusal
@@ -40,8 +42,17 @@ def grant_of(message: m.GrantMessage, project: str) -> Grant:
     return Grant(message.session, message.project, tunnel, desktop, message.lease)
 
 
-def offer_of(item: m.OfferItem) -> Offer:
-    return Offer(item.project, item.title_fr, item.title_en, item.reason)
+def offers_of(items: Sequence[m.OfferItem], certificates: Sequence[bytes]) -> tuple[Offer, ...]:
+    """Return the gateway's verdicts on `certificates`. Refusal PROTOCOL if they are not about those, each once.
+
+    At most one container opens a project: with two the box would have to choose, and that is the gateway's to do.
+    """
+    shown = {hashlib.sha256(certificate).digest() for certificate in certificates}
+    judged = [item.certificate for item in items]
+    opened = [item.project for item in items if item.reason is None]
+    if not shown.issuperset(judged) or len(set(judged)) != len(judged) or len(set(opened)) != len(opened):
+        raise Refusal(Reason.PROTOCOL, "offers that do not fit the card")
+    return tuple(Offer(item.project, item.title_fr, item.title_en, item.reason, item.certificate) for item in items)
 
 
 def _check(message: m.GrantMessage, project: str) -> None:

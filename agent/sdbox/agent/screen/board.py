@@ -114,7 +114,7 @@ def _list(view: View, scale: float) -> Any:  # noqa: ANN401 - GtkWidget
 
 
 def _row(row: Row, view: View, scale: float) -> Any:  # noqa: ANN401 - GtkWidget
-    lines = [label(row.title, "title")] + ([label(row.note, "note", wrap=True)] if row.note else [])
+    lines = [label(row.title, "title")] + ([label(_why(row), "note", wrap=True)] if row.note else [])
     column = box(*lines, orientation=Gtk.Orientation.VERTICAL, valign=Gtk.Align.CENTER)
     number = label(str(row.number) if row.number else "", "number")
     classes = ["row", "selected" if row.selected else "other", "open" if row.enabled else "closed"]
@@ -127,11 +127,15 @@ def _row(row: Row, view: View, scale: float) -> Any:  # noqa: ANN401 - GtkWidget
     widget.append(number)
     widget.append(column)
     closed = "" if row.enabled else t.UNAVAILABLE.to(view.language)
-    spoken = ", ".join(part for part in (str(row.number or ""), row.title, closed, row.note) if part)
+    spoken = ", ".join(part for part in (str(row.number or ""), row.title, closed, row.note, row.code) if part)
     widget.update_property([Gtk.AccessibleProperty.LABEL], [spoken])
     widget.update_state([Gtk.AccessibleState.DISABLED], [not row.enabled])
     widget.update_state([Gtk.AccessibleState.SELECTED], [int(row.selected)])  # a tristate: GTK reads an int
     return widget
+
+
+def _why(row: Row) -> str:
+    return f"{row.note}  [{row.code}]" if row.code else row.note
 
 
 def _facts(view: View, scale: float) -> Any:  # noqa: ANN401 - GtkWidget

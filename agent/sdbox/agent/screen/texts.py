@@ -155,6 +155,10 @@ TRY_AGAIN = Text(
     "Rien n'est réessayé sans vous.\nAppuyez sur Entrée pour faire un nouvel essai.",
     "Nothing is tried again without you.\nPress Enter to try once more.",
 )
+NOT_RENEWED = Text(
+    "Votre projet reste accessible jusqu'à la fin de son certificat.\nDonnez ce code à votre correspondant.",
+    "Your project remains available until its certificate ends.\nGive this code to your correspondent.",
+)
 KEPT = Text(
     "Aucun essai n'a été fait.\nRetirez la carte ; vous pourrez reprendre plus tard.",
     "Nothing was tried.\nRemove the card; you can come back to it later.",
@@ -186,11 +190,16 @@ ADVICE: dict[Reason, Text] = {
     Reason.CERTIFICATE_ISSUER: OTHER_PROJECT,
     Reason.CERTIFICATE_USAGE: OTHER_PROJECT,
     Reason.CERTIFICATE_REVOKED: OTHER_PROJECT,
+    Reason.CERTIFICATE_SUPERSEDED: OTHER_PROJECT,
+    Reason.CERTIFICATE_UNREADABLE: OTHER_PROJECT,
     Reason.CONTAINER_DUPLICATE: OTHER_PROJECT,
     Reason.PROJECT_NO_BUBBLE: OTHER_PROJECT,
     Reason.PROJECT_NOT_ON_CARD: OTHER_PROJECT,
     Reason.TUNNEL_FAILED: REPORT_IF_REPEATED,
     Reason.DESKTOP_FAILED: REPORT_IF_REPEATED,
+    Reason.RENEWAL_UNAVAILABLE: NOT_RENEWED,
+    Reason.RENEWAL_REFUSED: NOT_RENEWED,
+    Reason.RENEWAL_FAILED: NOT_RENEWED,
     Reason.SESSION_REVOKED: REPORT,
     Reason.PROTOCOL: REPORT,
     Reason.INTERNAL: REPORT_IF_REPEATED,
@@ -247,3 +256,8 @@ def digits_typed(count: int, language: Language) -> str:
     if count == 1:
         return Text("1 chiffre tapé", "1 digit typed").to(language)
     return Text(f"{count} chiffres tapés", f"{count} digits typed").to(language)
+
+
+def part_of_list(first: int, last: int, total: int, language: Language) -> str:
+    """Return which rows of a list too long for the screen are shown."""
+    return Text(f"Lignes {first} à {last} sur {total}.", f"Rows {first} to {last} of {total}.").to(language)

@@ -52,12 +52,16 @@ _KEYS: dict[ScreenState, tuple[tuple[Text, Text], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One project of the list, or one choice. `number` is 0 from the tenth on; `note` says why it is not `enabled`."""
+    """One container of the list, or one choice. `note` and `code` say why it is not `enabled`.
+
+    `number` counts projects, and is 0 from the tenth on and for a further container of the same project.
+    """
 
     number: int
     project: str
     title: str
     note: str
+    code: str
     enabled: bool
     selected: bool
 
@@ -89,6 +93,10 @@ def view_of(properties: AgentProperties, local: Local) -> View:
     headline, message, code = _words(properties, language)
     tries = t.tries_left(properties.tries, language) if state in WITH_TRIES else ""
     rows = rows_of(properties, local)
+    first = _first_visible(rows)
+    shown = rows[first : first + VISIBLE_ROWS]
+    if len(shown) < len(rows):
+        message = f"{message}\n{t.part_of_list(first + 1, first + len(shown), len(rows), language)}"
     return View(
         state=state,
         language=language,
@@ -99,7 +107,7 @@ def view_of(properties: AgentProperties, local: Local) -> View:
         message=message,
         code=code,
         tries=tries,
-        rows=_visible(rows),
+        rows=shown,
         digits=local.digits if state is ScreenState.PIN else None,
         keys=tuple((key.to(language), does.to(language)) for key, does in _keys(properties)),
         box=_box_line(properties, language),
@@ -122,25 +130,38 @@ def choice_rows(local: Local) -> tuple[Row, ...]:
     going_on = local.selected == GO_ON
     give_up, go_on = t.GIVE_UP.to(local.language), t.GO_ON.to(local.language)
     return (
-        Row(0, GIVE_UP, give_up, "", enabled=True, selected=not going_on),
-        Row(0, GO_ON, go_on, "", enabled=True, selected=going_on),
+        Row(0, GIVE_UP, give_up, "", "", enabled=True, selected=not going_on),
+        Row(0, GO_ON, go_on, "", "", enabled=True, selected=going_on),
     )
 
 
 def project_rows(properties: AgentProperties, local: Local) -> tuple[Row, ...]:
     """Return all projects as rows, the selected one marked: the one chosen by the user, else the first that opens."""
     selected = _selected(properties, local)
+    numbers = _numbers(properties)
     return tuple(
         Row(
-            number=index if index <= NUMBERED else 0,
+            number=number,
             project=project.name,
             title=project.title(local.language),
             note=_note(project, properties, local.language),
+            code=project.reason.value if project.reason else "",
             enabled=_opens(project, properties),
-            selected=project.name == selected,
+            selected=project.name == selected and _opens(project, properties),
         )
-        for index, project in enumerate(properties.projects, start=1)
+        for number, project in zip(numbers, properties.projects, strict=True)
     )
+
+
+def _numbers(properties: AgentProperties) -> list[int]:
+    """Number the projects. The second container of a project has none: a renewal must not shift the others' keys."""
+    numbers: list[int] = []
+    seen: set[str] = set()
+    for project in properties.projects:
+        fresh = project.name not in seen and len(seen) < NUMBERED
+        seen.add(project.name)
+        numbers.append(len(seen) if fresh else 0)
+    return numbers
 
 
 def short_box_id(box_id: str) -> str:
@@ -164,10 +185,9 @@ def _note(project: Project, properties: AgentProperties, language: Language) -> 
     return "" if _opens(project, properties) else t.CURRENT.to(language)
 
 
-def _visible(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+def _first_visible(rows: tuple[Row, ...]) -> int:
     chosen = next((index for index, row in enumerate(rows) if row.selected), 0)
-    first = min(max(0, chosen - VISIBLE_ROWS // 2), max(0, len(rows) - VISIBLE_ROWS))
-    return rows[first : first + VISIBLE_ROWS]
+    return min(max(0, chosen - VISIBLE_ROWS // 2), max(0, len(rows) - VISIBLE_ROWS))
 
 
 def _words(properties: AgentProperties, language: Language) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from sdbox.smartcard.virtual.apdu import VirtualCard
+from sdbox.smartcard.virtual.counter import CountedCard
 from sdbox.smartcard.virtual.cut import CutCard
 from sdbox.smartcard.virtual.cvc import Holder, untrusted_root
 from sdbox.smartcard.virtual.faults import Fault, with_fault
@@ -96,7 +97,8 @@ class Emulator:
 
     def __init__(self, wire: Wire, card: VirtualCard, sensor: Touchable, report: Report) -> None:
         self._wire = wire
-        self._card = CutCard(card, report)
+        self._counted = CountedCard(card)
+        self._card = CutCard(self._counted, report)
         self._sensor = sensor
         self._report = report
         self._inside = False
@@ -123,6 +125,8 @@ class Emulator:
                 self._report("sensor off")
         elif word == "auto" and argument:
             self._sensor.rest(None if argument == OFF else argument)
+        elif word == "count":
+            self._report("count apdus={} bytes={}".format(*self._counted.take()))
         elif word == "cut" and argument.isdecimal():
             self._card.cut(int(argument))
         elif word:

@@ -30,6 +30,8 @@ class Flaw(Enum):
     EXPIRED = "expired"
     NOT_YET_VALID = "not-yet-valid"
     FOREIGN = "foreign"  # another CA of the same name
+    WRONG_USAGE = "wrong-usage"  # its key may not sign
+    OLDER = "older"  # nothing is, but another of the same project was issued after it
 
 
 class KeyKind(Enum):
@@ -112,20 +114,23 @@ def _fill(project: Project, issuer: Issuer) -> FilledContainer:
     key = make_key(project.kind)
     signer = issuer.impostor() if project.flaw is Flaw.FOREIGN else issuer
     builder = _builder(_name(project.name), issuer.certificate.subject, key.public_key(), _validity(project.flaw))
-    for extension, critical in _extensions(project.name, signer):
+    for extension, critical in _extensions(project, signer):
         builder = builder.add_extension(extension, critical)
     certificate = builder.sign(signer.key, hashes.SHA256())
     return FilledContainer(project.name, key, certificate.public_bytes(serialization.Encoding.DER))
 
 
-def _extensions(project: str, signer: Issuer) -> list[tuple[x509.ExtensionType, bool]]:
+def _extensions(project: Project, signer: Issuer) -> list[tuple[x509.ExtensionType, bool]]:
     others = ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
     never = ("key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+    usages = dict.fromkeys((*others, *never), False) | {"digital_signature": True}
+    if project.flaw is Flaw.WRONG_USAGE:
+        usages |= {"digital_signature": False, "key_agreement": True}
     return [
         (x509.BasicConstraints(ca=False, path_length=None), True),
-        (x509.KeyUsage(digital_signature=True, **dict.fromkeys((*others, *never), False)), True),
+        (x509.KeyUsage(**usages), True),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False),
-        (x509.SubjectAlternativeName([x509.UniformResourceIdentifier(PROJECT_URI + project)]), False),
+        (x509.SubjectAlternativeName([x509.UniformResourceIdentifier(PROJECT_URI + project.name)]), False),
         (x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.key.public_key()), False),
     ]
 
@@ -136,6 +141,8 @@ def _validity(flaw: Flaw) -> tuple[datetime, datetime]:
         return now - 2 * YEAR, now - HOUR
     if flaw is Flaw.NOT_YET_VALID:
         return now + YEAR, now + 2 * YEAR
+    if flaw is Flaw.OLDER:
+        return now - YEAR, now + YEAR
     return now - 24 * HOUR, now + YEAR
 
 
