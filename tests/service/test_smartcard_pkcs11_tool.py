@@ -11,12 +11,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 
-from tests.service.smartcard_bench import PIN, Pcscd, emulated_card, run, running_pcscd, sees_card, wait_for
+from sdbox.smartcard.pcsc import card_in
+from sdbox.smartcard.recognise import recognise
+from sdbox.smartcard.variants import variants_for
+from tests.service.smartcard_bench import PIN, READER, Pcscd, emulated_card, run, running_pcscd, sees_card, wait_for
 
 pytestmark = pytest.mark.root
 LOGIN = ("--login", "--pin", PIN)
 # (variant, keys, CKA_ID of the last of its containers that signs)
 CARDS = [
+    ("gids", "rsa2048", "02"),
     ("isoapplet", "rsa2048", "03"),
     ("openpgp", "p256", "03"),
     ("openpgp", "p384", "03"),
@@ -25,8 +29,9 @@ CARDS = [
     ("piv", "p384", "06"),
     ("piv", "rsa2048", "06"),
 ]
-# OpenSC 0.23 takes IsoApplet 1.0 for an older version, which had no random numbers.
-KNOWN = {"isoapplet": ["ERR: C_GenerateRandom failed: CKR_FUNCTION_NOT_SUPPORTED (0x54)"]}
+# OpenSC's gids driver asks for no random numbers; its 0.23 takes IsoApplet 1.0 for an older version, which had none.
+NO_RANDOM = ["ERR: C_GenerateRandom failed: CKR_FUNCTION_NOT_SUPPORTED (0x54)"]
+KNOWN = {"gids": NO_RANDOM, "isoapplet": NO_RANDOM}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +57,18 @@ def test_openscs_own_test_and_a_signature(pcscd: Pcscd, name: str, keys: str, la
         read = ["--read-object", "--type", "cert", "--id", last, "--output-file", str(certificate)]
         run("pkcs11-tool", *read)
         check(x509.load_der_x509_certificate(certificate.read_bytes()), signature.read_bytes(), data.read_bytes())
+
+
+@pytest.mark.parametrize("name", ["gids", "isoapplet"])
+def test_applets_on_the_same_chip_are_told_apart(pcscd: Pcscd, name: str) -> None:
+    with emulated_card(pcscd, name, ("atlas",)) as card:
+        card.insert()
+        wait_for(sees_card, "PC/SC to see the card")
+        seen = card_in(READER)
+        assert seen is not None
+        assert len(variants_for(seen.atr)) > 1
+        assert recognise(READER, seen.atr).name == name
+        assert card.verifies == 0
 
 
 def check(certificate: x509.Certificate, signature: bytes, data: bytes) -> None:

@@ -39,6 +39,13 @@ class Way:
 
 
 WAYS = {
+    "gids": Way(
+        ["00A4040009A0000003974254465900"],
+        "00200080",
+        ["002241B606800157840181", f"002A9E9A20{DIGEST}00"],
+        verified=0x63C3,
+        kind=KeyKind.RSA2048,
+    ),
     "isoapplet": Way(
         ["00A404000CF276A288BCFBA69D34F31001"],
         "00200001",

@@ -109,7 +109,7 @@ def _report(line: str) -> None:
 @click.option("--foreign", default="", help="Projects whose certificate is from another CA.")
 @click.option("--wrong-usage", default="", help="Projects whose key may not sign.")
 @click.option("--duplicate", default="", help="Projects with a second, newer container, the last on the card.")
-@click.option("--keys", type=click.Choice([kind.value for kind in KeyKind]), default=KeyKind.P256.value)
+@click.option("--keys", type=click.Choice([kind.value for kind in KeyKind]), help="Without it: the variant's first.")
 @click.option("--fault", type=click.Choice([fault.value for fault in Fault]), help="What is wrong with the card.")
 @click.option("--pin-fd", type=int, help="Read the PIN here. Without it: 123456, for development only.")
 @click.option("--touch-seconds", type=float, default=10.0, show_default=True, help="How long the sensor waits.")
@@ -149,6 +149,12 @@ def _box_sensor(address: str, plan: CardPlan) -> Iterator[BoxSensor]:
         yield sensor
 
 
+def _kind(variant: str, chosen: str | None) -> KeyKind:
+    if chosen is not None:
+        return KeyKind(chosen)
+    return next((KeyKind(known.kinds[0]) for known in load_variants() if known.name == variant), KeyKind.P256)
+
+
 def _plan(variant: str, options: dict[str, str]) -> CardPlan:
     flaws = {
         Flaw.EXPIRED: options["expired"],
@@ -160,7 +166,7 @@ def _plan(variant: str, options: dict[str, str]) -> CardPlan:
     fault, descriptor = options["fault"], options["pin_fd"]
     return CardPlan(
         variant=variant,
-        projects=_projects(options["projects"], flaws, KeyKind(options["keys"])),
+        projects=_projects(options["projects"], flaws, _kind(variant, options["keys"])),
         issuer=_issuer(*(None if options[name] is None else Path(options[name]) for name in ("issuer", "issuer_key"))),
         pin=DEVELOPMENT_PIN if descriptor is None else read_pin(int(descriptor)),
         touch_seconds=float(options["touch_seconds"]),

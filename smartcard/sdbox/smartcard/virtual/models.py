@@ -8,6 +8,7 @@ from typing import Final
 
 from sdbox.smartcard.virtual.cvc import Holder, untrusted_root
 from sdbox.smartcard.virtual.faults import Blockable
+from sdbox.smartcard.virtual.gids import GidsCard
 from sdbox.smartcard.virtual.goid import GoidCard
 from sdbox.smartcard.virtual.isoapplet import IsoAppletCard
 from sdbox.smartcard.virtual.openpgp import OpenPgpCard
@@ -56,6 +57,10 @@ def _piv_occ(parts: Parts) -> Blockable:
     return PivCard(parts.serial, parts.containers, references, parts.report, atr=OCC_ATR)
 
 
+def _gids(parts: Parts) -> Blockable:
+    return GidsCard(parts.serial, parts.containers, parts.pin, parts.report)
+
+
 def _isoapplet(parts: Parts) -> Blockable:
     return IsoAppletCard(parts.serial, parts.containers, parts.pin, parts.report)
 
@@ -65,6 +70,7 @@ def _openpgp(parts: Parts) -> Blockable:
 
 
 MODELS: Final[Mapping[str, Callable[[Parts], Blockable]]] = {
+    "gids": _gids,
     "goid": _goid,
     "isoapplet": _isoapplet,
     "openpgp": _openpgp,
