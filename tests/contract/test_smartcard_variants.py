@@ -21,7 +21,6 @@ from sdbox.smartcard.certificates import Scheme, is_signed_by, public_key_of
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.values import LoginMethod, LoginRefused
 from sdbox.smartcard.variants import Variant, variant_named
-from sdbox.smartcard.virtual.models import MODELS
 from sdbox.smartcard.virtual.personalise import Issuer, Project, fill_containers
 from tests.service.smartcard_bench import (
     FOLDER,
@@ -32,15 +31,11 @@ from tests.service.smartcard_bench import (
     running_pcscd,
     stack_named,
 )
+from tests.service.smartcard_cases import cases
 from tests.service.smartcard_stack import Stack
 
 pytestmark = pytest.mark.root
 PROJECTS = ("atlas", "boreal", "cassini")
-VARIANTS = (*sorted(MODELS), "softhsm")
-ONLY_ON_THE_BOX = {"goid"}  # OpenSC of Debian 12 has no OpenPACE, so no secure messaging
-CASES = [
-    (name, place) for name in VARIANTS for place in ("host", "box") if place == "box" or name not in ONLY_ON_THE_BOX
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +78,7 @@ def _softhsm_stage(stack: Stack) -> Iterator[Stage]:
         yield Stage(variant_named("softhsm"), "", stack, lambda _finger: None)
 
 
-@pytest.fixture(params=CASES, ids="-".join)
+@pytest.fixture(params=cases("softhsm"), ids="-".join)
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     name, place = request.param
     stack = stack_named(place)

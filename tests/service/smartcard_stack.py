@@ -39,6 +39,10 @@ class Stack:
     pcscd_options: tuple[str, ...] = ()
     vpcd: str = str(VPCD)
 
+    def has(self, path: str) -> bool:
+        """Whether there is such a file here."""
+        return subprocess.run([*self.prefix, "test", "-f", path], check=False).returncode == 0
+
     def run(self, *command: str, seconds: float = 30.0, check: bool = True) -> subprocess.CompletedProcess[str]:
         argv = [*self.prefix, *command]
         return subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=check)

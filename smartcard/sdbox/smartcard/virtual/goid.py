@@ -105,8 +105,8 @@ class GoidCard(ScHsmCard):
 
     def _verify(self, command: Command) -> bytes:
         """Through the channel, 80 20 00 81 reads a finger and 00 20 00 81 asks for the counter, both with Le."""
-        if command.p2 == USER_PIN and not command.data and (self._channel is None or command.cla == 0):
+        if command.p2 != USER_PIN:
+            return super()._verify(command)
+        if command.cla == 0 and not command.data:
             return self._counter()
-        if self._channel is None and command.p2 == USER_PIN:
-            return word(Status.NOT_ALLOWED)
-        return super()._verify(command)
+        return word(Status.NOT_ALLOWED) if self._channel is None else super()._verify(command)

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, utils
 
 from sdbox.smartcard.virtual.apdu import TRIES_LEFT, Command, Status, parse_command, word
 from sdbox.smartcard.virtual.personalise import CardKey, FilledContainer
+from sdbox.smartcard.virtual.schsm_sign import sign
 from sdbox.smartcard.virtual.schsm_write import Memory, delete, generate, update
 from sdbox.smartcard.virtual.sensor import Capture, Report, Sensor
 from sdbox.smartcard.virtual.tlv import tlv
@@ -24,9 +25,7 @@ AID: Final = bytes.fromhex("E82B0601040181C31F0201")
 PROPRIETARY: Final = bytes.fromhex("0000FF0305")  # no options, platform, version 3.5
 USER_PIN, SO_PIN, FINGER = 0x81, 0x88, 0x85
 MAX_TRIES: Final = 3
-ECDSA: Final = {0x70: ec.ECDSA(utils.Prehashed(hashes.SHA256())), 0x73: ec.ECDSA(hashes.SHA256())}
 CVC_ECDSA_SHA256: Final = bytes.fromhex("04007F00070202020203")
-DIGEST_SIZE: Final = 32
 
 Handler = Callable[[Command], bytes]
 
@@ -86,10 +85,8 @@ class ScHsmCard:
         return handler(command) if handler and self._selected else word(Status.NO_INSTRUCTION)
 
     def _put(self, index: int, container: FilledContainer) -> None:
-        if not isinstance(container.key, ec.EllipticCurvePrivateKey):
-            raise TypeError("this emulated card holds P-256 keys only")
         self._keys[index] = container.key
-        self._files[0xC400 + index] = _key_description(container.project, bytes([index]))
+        self._files[0xC400 + index] = _key_description(container.project, bytes([index]), container.key)
         self._files[0xCE00 + index] = container.certificate
 
     def _select_applet(self, command: Command) -> bytes:
@@ -172,16 +169,18 @@ class ScHsmCard:
         return delete(memory, command)
 
     def _sign(self, command: Command) -> bytes:
-        """80 68 key algorithm: 70 signs a digest, 73 hashes as well. The answer is DER."""
+        """80 68 key algorithm."""
         if not self._user_ok:
             return word(Status.NOT_ALLOWED)
-        key, algorithm = self._keys.get(command.p1), ECDSA.get(command.p2)
-        if not isinstance(key, ec.EllipticCurvePrivateKey) or algorithm is None:
+        key = self._keys.get(command.p1)
+        if key is None:
             return word(Status.WRONG_PARAMETERS)
-        if command.p2 == 0x70 and len(command.data) != DIGEST_SIZE:
-            return word(Status.WRONG_LENGTH)
+        try:
+            signature = sign(key, command.p2, command.data)
+        except ValueError:
+            return word(Status.WRONG_DATA)
         self._report("sign")
-        return key.sign(command.data, algorithm) + word(Status.OK)
+        return signature + word(Status.OK)
 
 
 def _device_certificate(serial: str) -> bytes:
@@ -191,7 +190,7 @@ def _device_certificate(serial: str) -> bytes:
     public = tlv(0x7F49, tlv(0x06, CVC_ECDSA_SHA256), tlv(0x86, point))
     holder = tlv(0x5F20, serial.encode() + b"00001")
     body = tlv(0x7F4E, tlv(0x5F29, b"\x00"), tlv(0x42, b"DESDBOXCA00001"), public, holder)
-    r, s = utils.decode_dss_signature(key.sign(body, ECDSA[0x73]))
+    r, s = utils.decode_dss_signature(key.sign(body, ec.ECDSA(hashes.SHA256())))
     return tlv(0x7F21, body, tlv(0x5F37, r.to_bytes(32, "big") + s.to_bytes(32, "big")))
 
 
@@ -200,9 +199,9 @@ def _token_information(serial: str) -> bytes:
     return tlv(0x30, tlv(0x02, b"\x01"), tlv(0x0C, b"SD-Box"), tlv(0x80, serial.encode()), tlv(0x03, b"\x04\x30"))
 
 
-def _key_description(label: str, identifier: bytes) -> bytes:
-    """EF.PrKD (ISO 7816-15, clause 8.4): a 256-bit EC key, usage sign."""
+def _key_description(label: str, identifier: bytes, key: CardKey) -> bytes:
+    """EF.PrKD (ISO 7816-15, clause 8.4): an EC or RSA key, usage sign."""
     common = tlv(0x30, tlv(0x0C, label.encode()))
-    key = tlv(0x30, tlv(0x04, identifier), tlv(0x03, b"\x05\x20"))
-    size = tlv(0xA1, tlv(0x30, tlv(0x30, tlv(0x04, b"")), tlv(0x02, b"\x01\x00")))
-    return tlv(0xA0, common, key, size)
+    usage = tlv(0x30, tlv(0x04, identifier), tlv(0x03, b"\x05\x20"))
+    size = tlv(0xA1, tlv(0x30, tlv(0x30, tlv(0x04, b"")), tlv(0x02, key.key_size.to_bytes(2, "big"))))
+    return tlv(0x30 if isinstance(key, rsa.RSAPrivateKey) else 0xA0, common, usage, size)

@@ -1,0 +1,79 @@
+"""Each emulated card passes pkcs11-tool: what an unmodified module makes of it, with the module's own settings."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+
+from sdbox.smartcard.values import LoginMethod
+from sdbox.smartcard.variants import variant_named
+from tests.service.smartcard_bench import FOLDER, PIN, READER, emulated_card, running_pcscd, stack_named
+from tests.service.smartcard_cases import key_cases, key_ids
+from tests.service.smartcard_stack import Stack
+
+pytestmark = pytest.mark.root
+PROJECTS = ("atlas", "boreal", "cassini")
+CONTENT = bytes(range(32))
+SIGN = {"rsa2048": ["--mechanism", "SHA256-RSA-PKCS"]}
+SIGN_EC = ["--mechanism", "ECDSA", "--signature-format", "openssl"]
+
+
+class Tool:
+    """pkcs11-tool with one card in."""
+
+    def __init__(self, stack: Stack, name: str) -> None:
+        variant = variant_named(name)
+        self._stack = stack
+        module = next(path for path in variant.module.paths if stack.has(path))
+        finger = variant.login.method is LoginMethod.FINGER
+        self._command = ["pkcs11-tool", "--module", module]
+        self._login = ["--login"] if finger else ["--login", "--pin", PIN]
+        self.projects = PROJECTS[: variant.containers]
+
+    def __call__(self, *options: str, login: bool = True) -> str:
+        ran = self._stack.run(*self._command, *(self._login if login else []), *options, check=False, seconds=60)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+
+@contextmanager
+def _tool(name: str, kind: str, place: str) -> Iterator[Tool]:
+    stack = stack_named(place)
+    tool = Tool(stack, name)
+    with running_pcscd(stack) as pcscd, emulated_card(pcscd, name, tool.projects, ["--keys", kind]) as card:
+        card.insert()
+        card.tell("auto good")
+        stack.wait_for_card(READER)
+        yield tool
+
+
+@pytest.mark.parametrize(("name", "kind", "place"), key_cases())
+def test_it_lists_signs_and_tests(name: str, kind: str, place: str) -> None:
+    with _tool(name, kind, place) as tool:
+        assert "No errors" in tool("--test")
+        listed = tool("--list-objects")
+        assert listed.count("Private Key Object") == listed.count("Certificate Object") == len(tool.projects)
+        last = key_ids(name)[len(tool.projects) - 1]
+        with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+            _sign_and_verify(tool, Path(folder), kind, last)
+
+
+def _sign_and_verify(tool: Tool, folder: Path, kind: str, key_id: str) -> None:
+    content, signature, certificate = folder / "content", folder / "signature", folder / "certificate"
+    content.write_bytes(CONTENT)
+    files = ["--input-file", str(content), "--output-file", str(signature)]
+    tool("--sign", "--id", key_id, *SIGN.get(kind, SIGN_EC), *files)
+    tool("--read-object", "--type", "cert", "--id", key_id, "--output-file", str(certificate), login=False)
+    public = x509.load_der_x509_certificate(certificate.read_bytes()).public_key()
+    if isinstance(public, rsa.RSAPublicKey):
+        public.verify(signature.read_bytes(), CONTENT, padding.PKCS1v15(), hashes.SHA256())
+    else:
+        assert isinstance(public, ec.EllipticCurvePublicKey)
+        public.verify(signature.read_bytes(), CONTENT, ec.ECDSA(utils.Prehashed(hashes.SHA256())))

@@ -1,0 +1,33 @@
+"""Which card is met where: every emulated variant with this host's software and with the box's own."""
+
+from __future__ import annotations
+
+from sdbox.smartcard.variants import variant_named
+from sdbox.smartcard.virtual.models import MODELS
+
+PLACES = ("host", "box")
+ONLY_ON_THE_BOX = {"goid"}  # OpenSC of Debian 12 has no OpenPACE, so no secure messaging
+
+
+def cases(*others: str) -> list[tuple[str, str]]:
+    """Return variant and place, for all emulated variants and the `others`."""
+    names = sorted({*MODELS, *others})
+    return [(name, place) for name in names for place in PLACES if place == "box" or name not in ONLY_ON_THE_BOX]
+
+
+def key_cases() -> list[tuple[str, str, str]]:
+    """Return variant, kind of key and place: each kind on the box, the variant's first on the host too."""
+    return [
+        (name, kind, place)
+        for name, place in cases()
+        for kind in variant_named(name).kinds[: None if place == "box" else 1]
+    ]
+
+
+def key_ids(name: str) -> list[str]:
+    """Return CKA_ID of each container that the variant's map has, in hex."""
+    ids = []
+    for part in variant_named(name).keys:
+        first, size = int(part.id, 16), len(part.id) // 2
+        ids += [(first + index).to_bytes(size, "big").hex() for index in range(part.count)]
+    return ids
