@@ -22,6 +22,7 @@ pytestmark = pytest.mark.root
 PROJECTS = ("atlas", "boreal", "cassini")
 CONTENT = bytes(range(32))
 SIGN = {"rsa2048": ["--mechanism", "SHA256-RSA-PKCS"]}
+TESTED = {("isoapplet", "host"): "1 errors"}  # C_GenerateRandom: OpenSC 0.23 asks this card for none, 0.26 does
 SIGN_EC = ["--mechanism", "ECDSA", "--signature-format", "openssl"]
 
 
@@ -31,6 +32,7 @@ class Tool:
     def __init__(self, stack: Stack, name: str) -> None:
         variant = variant_named(name)
         self._stack = stack
+        assert variant.module is not None
         module = next(path for path in variant.module.paths if stack.has(path))
         finger = variant.login.method is LoginMethod.FINGER
         self._command = ["pkcs11-tool", "--module", module]
@@ -57,7 +59,7 @@ def _tool(name: str, kind: str, place: str) -> Iterator[Tool]:
 @pytest.mark.parametrize(("name", "kind", "place"), key_cases())
 def test_it_lists_signs_and_tests(name: str, kind: str, place: str) -> None:
     with _tool(name, kind, place) as tool:
-        assert "No errors" in tool("--test")
+        assert TESTED.get((name, place), "No errors") in tool("--test")
         listed = tool("--list-objects")
         assert listed.count("Private Key Object") == listed.count("Certificate Object") == len(tool.projects)
         last = key_ids(name)[len(tool.projects) - 1]
