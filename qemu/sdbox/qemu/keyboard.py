@@ -13,6 +13,12 @@ SHIFTED = {
     "+": "equal", "{": "bracket_left", "}": "bracket_right", ":": "semicolon", '"': "apostrophe", "~": "grave_accent",
     "|": "backslash", "<": "comma", ">": "dot", "?": "slash",
 }  # fmt: skip
+NAMED = (
+    "ret", "esc", "tab", "spc", "backspace", "delete", "insert", "home", "end", "pgup", "pgdn", "up", "down", "left",
+    "right", "pause", "print", "scroll_lock", "caps_lock", "menu", "shift", "ctrl", "alt", "alt_r", "meta_l",
+    *(f"f{number}" for number in range(1, 13)),
+)  # fmt: skip
+KEYS = tuple(dict.fromkeys((*NAMED, *ascii_lowercase, *digits, *PLAIN.values())))  # what a person may press, by name
 
 
 def strokes(text: str) -> list[tuple[str, ...]]:

@@ -185,7 +185,7 @@ class Machine:
 def prepare(spec: MachineSpec) -> None:
     """Make what the machine's work folder lacks: disk overlay and copies of firmware and variables."""
     spec.work.mkdir(parents=True, exist_ok=True)
-    for stale in (spec.card_address, spec.console_address, spec.console_log):
+    for stale in (spec.card_address, spec.console_address, spec.second_serial_address, spec.console_log):
         stale.unlink(missing_ok=True)
     if spec.firmware is not None:
         for source, copy in ((spec.firmware.code, spec.firmware_code), (spec.firmware.variables, spec.variables)):

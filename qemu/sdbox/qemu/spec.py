@@ -68,11 +68,17 @@ class MachineSpec:
     reader: Reader = Reader.USB
     acceleration: Acceleration = TCG
     display: str = "none"  # QEMU's -display, or "vnc=unix:PATH"
+    words: tuple[str, ...] = ()  # SMBIOS OEM strings (type 11): what whoever holds the box could tell it
 
     @property
     def card_address(self) -> Path:
         """Unix socket on which the reader waits for its card, or QEMU for the reader (`reader` is the wire)."""
         return self.work / "card.sock"
+
+    @property
+    def second_serial_address(self) -> Path:
+        """Unix socket of the second serial port, on which an image of the debug profile takes a token."""
+        return self.work / "serial2.sock"
 
     @property
     def overlay(self) -> Path:
@@ -115,6 +121,8 @@ def arguments(spec: MachineSpec, *, qmp_fd: int, tpm_address: Path | None, incom
     argv += ["-device", "virtio-rng-pci", "-device", "qemu-xhci", "-device", "usb-kbd"]
     for part in (_firmware(spec), _direct(spec), _disk(spec), _tpm(tpm_address), _card(spec), _network(spec)):
         argv += part
+    argv += ["-chardev", f"socket,id=serial2,path={spec.second_serial_address},server=on,wait=off"]
+    argv += ["-serial", "chardev:serial2", *_words(spec)]
     return [*argv, *(["-incoming", "defer"] if incoming else [])]
 
 
@@ -156,6 +164,11 @@ def _card(spec: MachineSpec) -> list[str]:
     if spec.reader is Reader.USB:
         return [*chardev, "-device", "usb-redir,chardev=card"]
     return ["-device", "usb-ccid,id=ccid", *chardev, "-device", "ccid-card-passthru,chardev=card"]
+
+
+def _words(spec: MachineSpec) -> list[str]:
+    values = ",".join(f"value={word.replace(',', ',,')}" for word in spec.words)
+    return ["-smbios", f"type=11,{values}"] if values else []
 
 
 def _network(spec: MachineSpec) -> list[str]:
