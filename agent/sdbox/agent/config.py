@@ -42,7 +42,7 @@ class KeysSite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CardSite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`token` names a variant without a reader (SoftHSM): it counts as inserted from the start. For tests only."""
+    """`token` names a variant without a reader (SoftHSM); a pipe says when it is in. Debug profile only."""
 
     token: str | None = None
 

@@ -23,6 +23,7 @@ from sdbox.agent.namespace import Namespace
 from sdbox.agent.screen.notify import notify_ready
 from sdbox.agent.session import Door
 from sdbox.agent.switchkey import SwitchKeys
+from sdbox.agent.token import TokenMonitor
 from sdbox.agent.tunnel import Tunnel
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import BoxId, DesktopAccess
@@ -72,7 +73,7 @@ class Box:
         """Start what posts events from outside: the readers and the picker key."""
         stack.enter_context(CardMonitor(agent.post_from_thread))
         if self._site.card.token is not None:
-            agent.post(CardInserted(TOKEN_READER, b""))
+            stack.callback(TokenMonitor(agent.post).close)
         stack.callback(SwitchKeys(self._site.keys.switch, lambda: agent.post(SwitchKey())).close)
 
 
