@@ -1,108 +1,198 @@
 """Commands for a box by hand or by script: `insert`, `finger`, `pick atlas` ..., one a line.
 
-The same words serve `sdbox run --window` (typed at a prompt) and `sdbox run --script FILE`.
+The same words serve `sdbox run --window` (typed at a prompt) and `sdbox run --script FILE`. A script is read and
+checked as a whole before the box is powered on: a typing error must not cost a boot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
 
 import click
 
+from sdbox.agent.screen.palette import ScreenState
+from sdbox.bench.bubble import BENCH_BUBBLES
 from sdbox.bench.hands import Hands, Unexpected
-from sdbox.bench.sight import desktop
+from sdbox.bench.sight import BLANK, desktop
+from sdbox.bench.way import PROJECTS
+from sdbox.qemu.keyboard import KEYS, strokes
 
-ANY_STATE = ("insert-card", "finger", "pin", "pick", "picker", "refused")
-
-HELP = """\
-insert              put the card into the reader
-finger [NAME]       touch the sensor: good (default), or any other name for a wrong finger
-pin DIGITS          type a PIN
-pick PROJECT        pick a project in the list
-switch PROJECT      bring the list over the desktop and pick another project
-key NAME            press a key (QEMU's names: ret, esc, f1, pause ...)
-see STATE           wait until the screen shows a state, or desktop:PROJECT
-picture NAME        save a screenshot
-remove              pull the card
-quit                power off"""
+DESKTOPS = tuple(desktop(bubble.project) for bubble in BENCH_BUBBLES)
+SEEN = (*(state.value for state in ScreenState), *DESKTOPS, BLANK)
+ANY = 9  # words of a command that takes several
+END = "quit"
 
 
 class BadCommandError(ValueError):
     """The line is not a command; the text says what would be."""
 
 
-def run_line(hands: Hands, line: str) -> str | None:
-    """Carry out one line and return what the screen then shows; None for `quit`. BadCommandError for anything else."""
-    word, *words = line.split()
-    if word == "quit":
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A command: how it is written, what it does, how many words follow, and what the words may be (None: anything)."""
+
+    usage: str
+    does: str
+    act: Callable[..., str]
+    least: int = 0
+    most: int = 0
+    allowed: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One checked line. `number` is its place in the script."""
+
+    number: int
+    text: str
+    word: str
+    words: tuple[str, ...]
+
+
+def _key(hands: Hands, *names: str) -> str:
+    hands.machine.press(*names)
+    return f"pressed {' '.join(names)}"
+
+
+def _picture(hands: Hands, name: str) -> str:
+    return str(hands.keep(hands.machine.screenshot(), name))
+
+
+def _help(_hands: Hands) -> str:
+    return help_text()
+
+
+def _quit(_hands: Hands) -> str:
+    return "power off"
+
+
+FORMS = {
+    "help": Form("help", "this list", _help),
+    "insert": Form("insert", "put the card into the reader", lambda hands: hands.insert()),
+    "finger": Form(
+        "finger [NAME]",
+        "touch the sensor: good (default), or any other name for a wrong finger",
+        lambda hands, name="good": hands.finger(name),
+        most=1,
+    ),
+    "pin": Form("pin DIGITS", "type a PIN", lambda hands, digits: hands.pin(digits), 1, 1),
+    "pick": Form(
+        "pick PROJECT",
+        "pick a project in the list",
+        lambda hands, project: hands.pick(project, (*DESKTOPS, "refused")),
+        1,
+        1,
+        PROJECTS,
+    ),
+    "switch": Form(
+        "switch PROJECT",
+        "bring the list over the desktop and pick another project",
+        lambda hands, project: hands.switch(project),
+        1,
+        1,
+        PROJECTS,
+    ),
+    "key": Form("key NAME ...", "press keys together, by QEMU's names: ret, esc, f1, pause ...", _key, 1, ANY, KEYS),
+    "see": Form(
+        "see STATE", "wait until the screen shows it", lambda hands, state: hands.see([state]), 1, 1, tuple(SEEN)
+    ),
+    "picture": Form("picture NAME", "save a screenshot", _picture, 1, 1),
+    "remove": Form("remove", "pull the card", lambda hands: hands.remove()),
+    END: Form(END, "power off", _quit),
+}
+
+
+def help_text() -> str:
+    """Return the list of commands, one a line."""
+    return "\n".join(f"{form.usage:18}{form.does}" for form in FORMS.values())
+
+
+def parse_line(text: str, number: int = 0) -> Command | None:
+    """Return the command of a line, None if it is empty (`#` begins a comment); BadCommandError says what is wrong."""
+    word, *words = text.partition("#")[0].split() or [""]
+    if not word:
         return None
-    action = _actions(hands).get(word)
-    if action is None:
-        raise BadCommandError(f"unknown command {word!r}; `help` lists them")
-    try:
-        return action(*words)
-    except TypeError as error:
-        raise BadCommandError(f"{word}: wrong number of words; `help` lists the commands") from error
+    form = FORMS.get(word)
+    if form is None:
+        raise BadCommandError(f"unknown command {word!r}{_nearest(word, FORMS)}")
+    if not form.least <= len(words) <= form.most:
+        raise BadCommandError(f"{word} is written: {form.usage}")
+    for each in words:
+        if form.allowed is not None and each not in form.allowed:
+            raise BadCommandError(f"{word} does not know {each!r}{_nearest(each, form.allowed)}")
+        _check_word(word, each)
+    return Command(number, text.partition("#")[0].strip(), word, tuple(words))
 
 
-def _actions(hands: Hands) -> dict[str, Callable[..., str]]:
-    def desktops() -> list[str]:
-        return [desktop(project) for project in hands.projects]
-
-    def known(project: str) -> str:
-        if project not in hands.projects:
-            raise BadCommandError(f"no project {project!r} on the card; it has {', '.join(hands.projects)}")
-        return project
-
-    def key(name: str) -> str:
-        hands.machine.press(name)
-        return f"pressed {name}"
-
-    def picture(name: str) -> str:
-        return str(hands.keep(hands.machine.screenshot(), name))
-
-    return {
-        "help": lambda: HELP,
-        "insert": lambda: hands.insert(ANY_STATE),
-        "finger": lambda name="good": hands.finger(name, ANY_STATE),
-        "pin": lambda digits: hands.pin(digits, ANY_STATE),
-        "pick": lambda project: hands.pick(known(project), [*desktops(), "refused"]),
-        "switch": lambda project: hands.switch(known(project)),
-        "see": lambda state: hands.see([state]),
-        "key": key,
-        "picture": picture,
-        "remove": hands.remove,
-    }
+def _nearest(wrong: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = get_close_matches(wrong, names, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(names)}"
 
 
-def run_script(hands: Hands, lines: Iterable[str]) -> None:
-    """Carry out a script; `#` begins a comment. Stops at the first line that fails."""
-    for number, raw in enumerate(lines, 1):
-        line = raw.partition("#")[0].strip()
-        if not line:
-            continue
+def _check_word(word: str, text: str) -> None:
+    if word == "picture" and not text.replace("-", "").replace("_", "").isalnum():
+        raise BadCommandError("picture is written: picture NAME, with letters, digits, - and _ only")
+    if word == "pin":
         try:
-            seen = run_line(hands, line)
+            strokes(text)
+        except ValueError as error:
+            raise BadCommandError(f"pin: {error}") from error
+
+
+def parse_script(lines: Iterable[str]) -> tuple[Command, ...]:
+    """Return the commands of a script; BadCommandError names the first line that is none."""
+    commands = []
+    for number, text in enumerate(lines, 1):
+        try:
+            command = parse_line(text, number)
         except BadCommandError as error:
             raise BadCommandError(f"line {number}: {error}") from error
-        if seen is None:
-            return
-        click.echo(f"{line}: {seen}", err=True)
+        if command is not None:
+            commands.append(command)
+    if not commands:
+        raise BadCommandError("the script has no command; `sdbox run --help` shows one")
+    return tuple(commands)
 
 
-def run_prompt(hands: Hands) -> None:
-    """Ask for commands until `quit` or the end of input; a failed command is told, and the box goes on."""
-    click.echo(HELP, err=True)
+def perform(hands: Hands, command: Command) -> str:
+    """Carry out a command; returns what the screen shows after it, or what else is worth telling."""
+    return FORMS[command.word].act(hands, *command.words)
+
+
+def run_script(hands: Hands, commands: Iterable[Command]) -> tuple[str, ...]:
+    """Carry out a script on a box that asks for a card; returns what the screen showed on the way.
+
+    Unexpected, naming the line, at the first command that leads elsewhere.
+    """
+    seen = []
+    for command in commands:
+        try:
+            outcome = perform(hands, command)
+        except (RuntimeError, TimeoutError) as error:
+            raise Unexpected(f"line {command.number}: {command.text}: {error}") from error
+        click.echo(f"line {command.number}: {command.text} -> {outcome}", err=True)
+        if command.word == END:
+            break
+        if outcome in SEEN:
+            seen.append(outcome)
+    return tuple(seen)
+
+
+def run_prompt(hands: Hands, ask: Callable[[], str]) -> None:
+    """Carry out what `ask` returns until `quit` or the end of input; a failed command is told, and the box goes on."""
+    click.echo(help_text(), err=True)
     while True:
         try:
-            line = click.prompt("box", prompt_suffix="> ", err=True).strip()
-        except click.Abort:
+            command = parse_line(ask())
+            if command is None:
+                continue
+            click.echo(perform(hands, command), err=True)
+            if command.word == END:
+                return
+        except (EOFError, click.Abort):
             return
-        try:
-            seen = run_line(hands, line) if line else ""
-        except (BadCommandError, Unexpected, TimeoutError) as error:
-            click.echo(str(error).splitlines()[0], err=True)
-            continue
-        if seen is None:
-            return
-        click.echo(seen, err=True)
+        except (BadCommandError, RuntimeError, TimeoutError) as error:
+            click.echo(str(error).partition("\n")[0], err=True)

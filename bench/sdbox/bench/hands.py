@@ -5,15 +5,15 @@ Nothing here asks the agent: what counts is what a person would see, checked by 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from PIL import Image
 
 from sdbox.bench.sight import classify, desktop
 from sdbox.bench.timeline import Timeline
-from sdbox.qemu.card import CardProcess
 from sdbox.qemu.deadline import Overdue
 from sdbox.qemu.machine import Machine
 from sdbox.qemu.screen import LOOK_SECONDS
@@ -29,10 +29,22 @@ class Unexpected(RuntimeError):
     """The screen showed something else than was expected; the text says what, with the box's last refusal code."""
 
 
+class CardAtHand(Protocol):
+    """A card near the reader, or a token; see `sdbox.qemu.card.CardProcess`."""
+
+    def insert(self) -> float: ...
+    def remove(self) -> float: ...
+    def touch(self, finger: str) -> None: ...
+    def stop(self) -> None: ...
+    def mark(self) -> int: ...
+    def events(self, since: int = 0) -> Sequence[tuple[str, float]]: ...
+    def wait_event(self, event: str, seconds: float = 10.0, *, since: int = 0) -> float: ...
+
+
 class Hands:
     """One researcher at one box. `projects` is the order of the picker's list, which is the order on the card."""
 
-    def __init__(self, machine: Machine, card: CardProcess, timeline: Timeline, pictures: Path) -> None:
+    def __init__(self, machine: Machine, card: CardAtHand, timeline: Timeline, pictures: Path) -> None:
         self.machine, self.card, self.timeline = machine, card, timeline
         self.pictures = pictures
         self.projects: tuple[str, ...] = ()

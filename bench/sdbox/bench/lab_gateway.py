@@ -39,6 +39,7 @@ class GatewaySettings:
     reference: Path
     lease: int = 15  # seconds without a heartbeat until a session ends
     recorded: Path | None = None  # folder in which each piece of evidence is kept (`recording_gateway`)
+    program: tuple[str, ...] = GATEWAY  # what serves; a test may put one that lies in its place
 
     @classmethod
     def development(cls, pki: DevelopmentPki, reference: Path) -> GatewaySettings:
@@ -109,7 +110,7 @@ class GatewayProcess:
     def _command(self, settings: GatewaySettings) -> list[str]:
         if settings.recorded is not None:
             return [sys.executable, "-m", "sdbox.bench.recording_gateway", str(self.config), str(settings.recorded)]
-        return [*GATEWAY, "serve", "--config", str(self.config)]
+        return [*settings.program, "serve", "--config", str(self.config)]
 
     def _write_config(self, settings: GatewaySettings) -> None:
         self.work.mkdir(exist_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -12,31 +11,34 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import click
 from rich.console import Console
 
 from sdbox.bench import doctor, way
-from sdbox.bench.commands import BadCommandError, run_prompt, run_script
+from sdbox.bench.commands import BadCommandError, parse_script, run_prompt, run_script
 from sdbox.bench.hands import Hands, Unexpected
 from sdbox.bench.lab import Lab
 from sdbox.bench.network import clean_up
-from sdbox.bench.stand import BOX, Card, card_near, development_tpm, machine_spec
+from sdbox.bench.stand import BOX, Card, card_near, development_tpm, machine_spec, request_for
 from sdbox.bench.timeline import Mark, Timeline
 from sdbox.bench.timeline_view import svg, table
-from sdbox.bench.window import powered
+from sdbox.bench.window import powered, why_no_window
 from sdbox.host.pki import ensure_development_pki
-from sdbox.host.places import cache_folder
 from sdbox.host.tools import ensure_tools_tree
-from sdbox.image.build import BuildRequest, build_image
+from sdbox.image.build import ImageError, build_image
+from sdbox.qemu.overlay import written_bytes
+from sdbox.qemu.spec import MachineSpec
 from sdbox.qemu.tpm import copy_state
+from sdbox.smartcard.variants import load_variants
+from sdbox.smartcard.virtual.models import MODELS
 
 console = Console(stderr=True)
 
 
-@click.command(epilog="Example: sdbox run --output out --json; sdbox run --window")
-@click.option("--window", is_flag=True, help="Show the box's screen in a window and ask for commands.")
+@click.command(epilog="Example: sdbox run --output out --json; sdbox run --window; sdbox run --script steps.txt")
+@click.option("--window", is_flag=True, help="Show the box's screen in a window; asks for commands without --script.")
 @click.option("--script", type=click.File(encoding="utf-8"), help="Commands, one a line, instead of the whole way.")
 @click.option("--variant", default="sc-hsm-bio", show_default=True, help="Card variant (see `sdbox card variants`).")
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=Path("out"), show_default=True)
@@ -45,36 +47,63 @@ def run(*, window: bool, script: TextIO | None, variant: str, output: Path, as_j
     """Boot the box, insert a card, open both desktops, pull the card.
 
     Builds what is missing first. Ends with the timeline (table, OUTPUT/timeline.svg) and screenshots in OUTPUT.
+    A script begins once the box asks for a card; `help` at the prompt of --window lists the commands: insert, finger,
+    pin, pick, switch, key, see, picture, remove, quit.
     Exit code 0: everything was seen on the box's screen; 1: it was not; 2: bad input.
     """
-    require_host(window=window)
-    timeline = Timeline()
     try:
-        with stand_up(variant, timeline, output, window=window) as (hands, lab):
-            if script is not None:
-                run_script(hands, script)
-            elif window:
-                run_prompt(hands)
-            else:
-                finish(way.go(hands, lab), as_json=as_json)
+        commands = parse_script(script) if script is not None else ()
+        require_variant(variant)
+        require_host(window=window)
+        with stand_up(variant, Timeline(), output, window=window) as (hands, lab):
+            if window and not commands:
+                by_hand(hands)
+                return
+            result = way.scripted(hands, lab, lambda: run_script(hands, commands)) if commands else way.go(hands, lab)
+            hands.machine.stop()
+            finish(result, hands.machine.spec, as_json=as_json)
+    except BadInputError as error:
+        end(str(error), 2)
     except BadCommandError as error:
-        click.echo(f"sdbox run: {error}", err=True)
-        sys.exit(2)
-    except (Unexpected, TimeoutError, RuntimeError) as error:
-        click.echo(f"sdbox run: {error}", err=True)
-        sys.exit(1)
+        end(f"{script.name if script else 'script'}, {error}", 2)
+    except (Unexpected, TimeoutError, RuntimeError, ImageError) as error:
+        end(str(error), 1)
+
+
+class BadInputError(ValueError):
+    """What was asked for can not be done, or not on this host; the text says what to do."""
+
+
+def end(text: str, code: int) -> NoReturn:
+    """Say in one line what went wrong, and end."""
+    click.echo(f"sdbox run: {text}", err=True)
+    sys.exit(code)
+
+
+def require_variant(variant: str) -> None:
+    """Refuse a card that the bench does not have."""
+    known = sorted([*MODELS, *(each.name for each in load_variants() if each.module.token)])
+    if variant not in known:
+        raise BadInputError(f"no card {variant!r} to put into the box; there are {', '.join(known)}")
 
 
 def require_host(*, window: bool) -> None:
-    """End with one clear line and exit code 2 if this host can not run the bench."""
+    """Refuse, with what to do about it, if this host can not run the bench."""
     missing = [finding for finding in doctor.examine() if finding.status is doctor.Status.MISSING]
     if missing:
         first = missing[0]
-        click.echo(f"sdbox run: {first.name}: {first.found}; {first.advice} (all of it: sdbox doctor)", err=True)
-        sys.exit(2)
-    if window and not os.environ.get("DISPLAY"):
-        click.echo("sdbox run: --window needs a graphical session (DISPLAY is not set); try --script", err=True)
-        sys.exit(2)
+        raise BadInputError(f"{first.name}: {first.found}; {first.advice} (all of it: sdbox doctor)")
+    if window and (reason := why_no_window()):
+        raise BadInputError(reason)
+
+
+def by_hand(hands: Hands) -> None:
+    """Do what is typed, from the moment the box asks for a card or refuses to."""
+    try:
+        hands.wait_ready()
+    except Unexpected as error:
+        click.echo(str(error), err=True)
+    run_prompt(hands, lambda: click.prompt("box", prompt_suffix="> ", err=True))
 
 
 @contextmanager
@@ -86,7 +115,7 @@ def stand_up(variant: str, timeline: Timeline, output: Path, *, window: bool) ->
         with step("tools tree"):
             ensure_tools_tree()
         with step("image"):
-            image = build_image(BuildRequest(output=cache_folder() / "image-production"))
+            image = build_image(request_for(variant))
         with step("software TPM"):
             tpm = development_tpm()
         clean_up(Path(tempfile.gettempdir()))  # what killed runs left behind
@@ -127,14 +156,20 @@ def show_mark(mark: Mark) -> None:
     console.print(f"{mark.seconds:8.2f} s  {mark.name} [dim](seen by {mark.source})[/]", highlight=False)
 
 
-def finish(result: way.WayResult, *, as_json: bool) -> None:
-    """Write the pictures of the timeline, and print it."""
+def finish(result: way.WayResult, spec: MachineSpec, *, as_json: bool) -> None:
+    """Write the pictures of the timeline, and print it; what `spec`'s machine wrote to its disk goes with it."""
     picture = result.pictures / "timeline.svg"
     picture.write_text(svg(result.timeline), encoding="utf-8")
     console.print(table(result.timeline))
     console.print(f"Pictures: {result.pictures}/*.png, {picture}", highlight=False)
     if as_json:
         marks = [dataclasses.asdict(mark) for mark in result.timeline.ordered()]
-        click.echo(json.dumps({"seen": result.seen, "peers_left": result.peers_left, "marks": marks}))
-    if result.peers_left:
+        told = {"seen": result.seen, "peers_left": result.peers_left, "disk_bytes_written": disk_bytes_written(spec)}
+        click.echo(json.dumps({**told, "marks": marks}))
+    if result.peers_left and result.ended:
         raise Unexpected(f"{result.peers_left} tunnel peers are left at the gateway after the card was pulled")
+
+
+def disk_bytes_written(spec: MachineSpec) -> int:
+    """Return how many bytes the box wrote to its disk: none is what it promises (S9)."""
+    return written_bytes(spec.disk, spec.overlay) if spec.disk else 0

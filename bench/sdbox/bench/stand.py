@@ -1,22 +1,27 @@
-"""A test stand: the built image, an enrolled virtual box in a lab, and a card near its reader."""
+"""A test stand: the image a card needs, an enrolled virtual box in a lab, and the card near its reader."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdbox.bench.softtoken import SoftToken
 from sdbox.host.pki import ensure_development_pki
-from sdbox.host.places import state_folder
+from sdbox.host.places import cache_folder, state_folder
+from sdbox.image.request import BuildRequest, Profile, development_site
 from sdbox.qemu.card import CardProcess, CardSpec
 from sdbox.qemu.machine import Machine
 from sdbox.qemu.spec import Firmware, MachineSpec
 from sdbox.qemu.tpm import TpmState, manufacture
+from sdbox.smartcard.variants import variant_named
+from sdbox.smartcard.virtual.personalise import Issuer, Project, fill_containers
 
 if TYPE_CHECKING:
+    from sdbox.bench.hands import CardAtHand
     from sdbox.bench.lab import Lab
     from sdbox.image.build import BuiltImage
 
@@ -33,6 +38,19 @@ class Card:
     options: tuple[str, ...] = ()
 
 
+def is_token(variant: str) -> bool:
+    """Whether `variant` has no reader: a token in the box's memory, into which only the debug profile lets it."""
+    return variant_named(variant).module.token is not None
+
+
+def request_for(variant: str) -> BuildRequest:
+    """Return the image that the bench boots for a card: production, or for a token the debug profile with its slot."""
+    if not is_token(variant):
+        return BuildRequest(output=cache_folder() / "image-production")
+    site = replace(development_site(), card_token=variant)
+    return BuildRequest(output=cache_folder() / f"image-debug-{variant}", profile=Profile.DEBUG, site=site)
+
+
 def development_tpm() -> TpmState:
     """Return the TPM of the bench's box, manufactured on first use; copy it before a machine uses it."""
     return manufacture(state_folder() / "tpm", state_folder() / "tpm-maker")
@@ -46,10 +64,23 @@ def machine_spec(image: BuiltImage, lab: Lab, work: Path, tpm: TpmState) -> Mach
 
 
 @contextmanager
-def card_near(machine: Machine, card: Card) -> Iterator[CardProcess]:
-    """Yield an emulated card beside the machine's reader, not yet inserted; the process ends with the block."""
+def card_near(machine: Machine, card: Card) -> Iterator[CardAtHand]:
+    """Yield an emulated card beside the machine's reader, not yet inserted; its process ends with the block."""
+    if is_token(card.variant):
+        with _token_near(machine, card) as token:
+            yield token
+        return
     pki = ensure_development_pki()
     options = ("--card-root", str(pki.key("card-root")), *card.options)
     spec = CardSpec(card.variant, card.projects, pki.certificate("card-ca"), pki.key("card-ca"), options)
     with CardProcess(spec, machine.spec, machine.spec.work) as process:
         yield process
+
+
+def _token_near(machine: Machine, card: Card) -> SoftToken:
+    if card.options:
+        raise ValueError("a token takes no options of the card emulator")
+    pki = ensure_development_pki()
+    issuer = Issuer.load(pki.certificate("card-ca"), pki.key("card-ca"))
+    containers = fill_containers([Project(name) for name in card.projects], issuer)
+    return SoftToken(variant_named(card.variant), containers, machine.spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,18 @@ class WayResult:
     timeline: Timeline
     pictures: Path
     seen: tuple[str, ...]
-    peers_left: int  # WireGuard peers at the gateway after the card was pulled
+    peers_left: int  # WireGuard peers at the gateway at the end
+    ended: bool = True  # the card was pulled: no peer may be left
+
+
+def scripted(hands: Hands, lab: Lab, walk: Callable[[], tuple[str, ...]]) -> WayResult:
+    """Do `walk` on a box that asks for a card, instead of the whole way."""
+    hands.wait_ready()
+    seen = walk()
+    ended = seen[-1:] == ("insert-card",)
+    if ended:
+        hands.settle("wiped")
+    return WayResult(hands.timeline, hands.pictures, ("insert-card", *seen), lab.peers(), ended)
 
 
 def go(hands: Hands, lab: Lab) -> WayResult:
