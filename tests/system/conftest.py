@@ -11,6 +11,7 @@ import pytest
 
 from sdbox.bench.hands import Hands
 from sdbox.bench.lab import Lab
+from sdbox.bench.lab_gateway import GatewaySettings
 from sdbox.bench.stand import BOX, Card, card_near, development_tpm, machine_spec
 from sdbox.bench.timeline import Timeline
 from sdbox.bench.way import PROJECTS
@@ -24,6 +25,18 @@ from sdbox.qemu.tpm import copy_state
 Desk = Callable[[Card], AbstractContextManager[Hands]]
 
 _numbers = itertools.count()
+
+
+@contextmanager
+def gateway_with(lab: Lab, settings: GatewaySettings) -> Iterator[None]:
+    """Run the gateway with other settings while the block runs."""
+    lab.gateway.stop()
+    lab.gateway.start(settings)
+    try:
+        yield
+    finally:
+        lab.gateway.stop()
+        lab.gateway.start()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What does not boot: an image that is not signed with our key, and a root file system with one changed bit (S1)."""
+"""What does not boot: what is not signed with our key, one changed bit of the root, added kernel words (S1)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ KERNEL_STARTED = "sdbox-boot initrd"
 
 
 @contextmanager
-def booting(image: BuiltImage, lab: Lab, disk: Path, work: Path) -> Iterator[Machine]:
-    """Power on the bench's box with another disk."""
+def booting(image: BuiltImage, lab: Lab, disk: Path, work: Path, *, words: tuple[str, ...] = ()) -> Iterator[Machine]:
+    """Power on the bench's box with another disk, or with SMBIOS words that whoever holds the box put there."""
     changed = dataclasses.replace(image, disk=disk)
     spec = machine_spec(changed, lab, work / "m", copy_state(development_tpm(), work / "tpm"))
-    with Machine(spec) as machine:
+    with Machine(dataclasses.replace(spec, words=words)) as machine:
         yield machine
 
 
@@ -50,4 +50,12 @@ def test_one_changed_bit_of_the_root_stops_the_box(image: BuiltImage, lab: Lab, 
     with booting(image, lab, disk, tmp_path) as machine:
         code = machine.console.wait_refused(120)
         assert code.startswith("image-")
+        assert "sdbox-phase agent-start" not in machine.console.text()
+
+
+def test_a_kernel_word_from_the_board_stops_the_box(image: BuiltImage, lab: Lab, tmp_path: Path) -> None:
+    """systemd-stub(7) appends such words to the signed command line, in a virtual machine with Secure Boot as well."""
+    words = ("io.systemd.stub.kernel-cmdline-extra=systemd.mask=sdbox-firewall.service",)
+    with booting(image, lab, image.disk, tmp_path, words=words) as machine:
+        assert machine.console.wait_refused(120) == "image-cmdline"
         assert "sdbox-phase agent-start" not in machine.console.text()

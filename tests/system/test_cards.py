@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+
 import pytest
 
 from sdbox.bench import way
@@ -9,7 +12,7 @@ from sdbox.bench.lab import Lab
 from sdbox.bench.stand import Card
 from sdbox.bench.way import DEVELOPMENT_PIN
 
-from .conftest import Desk
+from .conftest import Desk, gateway_with
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
 
@@ -79,3 +82,21 @@ def test_project_without_a_bubble_is_refused(desk: Desk, lab: Lab) -> None:
         hands.remove()
     assert "picked" not in [mark.name for mark in hands.timeline.marks]
     assert lab.peers() == 0
+
+
+def test_a_bubble_that_the_card_has_no_container_for_is_refused_by_the_box(desk: Desk, lab: Lab) -> None:
+    card = Card("piv", ("atlas",))
+    program = (sys.executable, "-m", "tests.system.generous_gateway")
+    with gateway_with(lab, dataclasses.replace(lab.gateway.settings, program=program)), desk(card) as hands:
+        hands.projects = ("atlas", "boreal")
+        hands.wait_back()
+        hands.insert(["pin"])
+        assert hands.pin(DEVELOPMENT_PIN) == "pick"
+        hands.keep(hands.machine.screenshot(), "offered")
+        assert hands.pick("boreal", ["refused"]) == "refused"
+        assert hands.last_code() == "project-not-on-card"
+        hands.keep(hands.machine.screenshot(), "not-on-card")
+        assert "grant" not in [mark.name for mark in hands.timeline.marks]
+        assert lab.peers() == 0
+        hands.acknowledge("pick")
+        hands.remove()

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from sdbox.bench.lab import Lab
-from sdbox.bench.lab_gateway import GatewaySettings
 from sdbox.bench.stand import BOX, Card, development_tpm
 from sdbox.host.pki import ensure_development_pki
 from sdbox.image.build import BuiltImage
 
-from .conftest import Desk
+from .conftest import Desk, gateway_with
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
 RECONNECT_SECONDS = 90.0
 NEW_CODE = r"sdbox-refused (?P<code>(?!gateway-unreachable)[a-z-]+)"  # a restored box rests in gateway-unreachable
-
-
-@contextmanager
-def gateway_with(lab: Lab, settings: GatewaySettings) -> Iterator[None]:
-    """Run the gateway with other settings while the block runs."""
-    lab.gateway.stop()
-    lab.gateway.start(settings)
-    try:
-        yield
-    finally:
-        lab.gateway.stop()
-        lab.gateway.start()
 
 
 def see_refusal(desk: Desk, lab: Lab, picture: str) -> str:

@@ -1,32 +1,66 @@
-"""The main job, seen on the box's screen: both desktops, the lock screen after removal, nothing left at the gateway."""
+"""The main job as people start it: `sdbox run`, with its window, steps from a file, timeline and exit code.
+
+Both desktops and the lock screen are seen on the box's screen by the command itself; here the window is looked at too.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
-from sdbox.bench import way
-from sdbox.bench.hands import Hands
-from sdbox.bench.lab import Lab
-from sdbox.bench.stand import Card, card_near, development_tpm, machine_spec
-from sdbox.bench.timeline import Timeline
-from sdbox.image.build import BuiltImage
-from sdbox.qemu.machine import Machine
-from sdbox.qemu.overlay import written_bytes
-from sdbox.qemu.tpm import copy_state
+from sdbox.bench.bubble import BOREAL
+from sdbox.qemu.child import Child
+from sdbox.qemu.deadline import wait_for
+from sdbox.qemu.screen import shows_mostly
+from tests.service.xserver import XServer, x_server
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
+STEPS = """\
+insert
+picture finger    # the box waits for it
+finger
+picture pick
+pick atlas
+switch boreal
+picture desktop-boreal
+remove
+"""
+PHASES = ("agent-start", "tls", "attested", "card-in", "verified", "offers", "grant", "handshake", "wiped")
 
 
-def test_from_power_on_to_the_locked_screen(image: BuiltImage, lab: Lab, pictures: Path, tmp_path: Path) -> None:
-    timeline = Timeline()
-    machine = Machine(machine_spec(image, lab, tmp_path / "m", copy_state(development_tpm(), tmp_path / "tpm")))
-    with machine, card_near(machine, Card("sc-hsm-bio")) as card:
-        result = way.go(Hands(machine, card, timeline, pictures / "way"), lab)
-    assert result.seen == ("insert-card", "desktop:atlas", "desktop:boreal", "insert-card")
-    assert result.peers_left == 0
-    assert written_bytes(image.disk, machine.spec.overlay) == 0  # S9: nothing of the work rests on the box
-    names = [mark.name for mark in timeline.ordered() if mark.source == "box"]
-    for phase in ("agent-start", "tls", "attested", "card-in", "verified", "offers", "grant", "handshake", "wiped"):
+@pytest.mark.usefixtures("image")
+def test_from_power_on_to_the_locked_screen(pictures: Path, tmp_path: Path) -> None:
+    steps, output = tmp_path / "steps.txt", pictures / "way"
+    steps.write_text(STEPS)
+    command = [str(Path(sys.executable).with_name("sdbox")), "run", "--window", "--script", str(steps)]
+    command += ["--output", str(output), "--json"]
+    log = tmp_path / "run.log"
+    with x_server(tmp_path / "x") as server:
+        env = {"DISPLAY": server.display}
+        with Child("sdbox run", command, log, env=env, pipes=True) as run:
+            see_in_window(server, run)
+            answer = run.process.stdout.read() if run.process.stdout else b""
+            assert run.wait(60) == 0, run.log_tail()
+    told = json.loads(answer)
+    assert told["seen"] == ["insert-card", "finger", "pick", "desktop:atlas", "desktop:boreal", "insert-card"]
+    assert told["peers_left"] == 0
+    assert told["disk_bytes_written"] == 0  # S9: nothing of the work rests on the box
+    names = [mark["name"] for mark in told["marks"] if mark["source"] == "box"]
+    for phase in PHASES:
         assert phase in names, f"{phase} is not on the timeline: {names}"
+    assert "line 8: remove -> insert-card" in log.read_text()
+    assert "screen: desktop:boreal" in (output / "timeline.svg").read_text()
+
+
+def see_in_window(server: XServer, run: Child) -> None:
+    """Wait until the second desktop is on the display that the window is on."""
+    shows = shows_mostly(BOREAL.colour)
+
+    def shown() -> bool:
+        run.check()
+        return shows(server.picture())
+
+    wait_for(shown, "the desktop in the window", 300, interval=0.25)

@@ -1,0 +1,48 @@
+"""A gateway that lies: it offers every bubble, whatever is on the card. Real in all else; started by a test."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sdbox.gateway.cards import CardPolicy, Container
+from sdbox.gateway.config import BubbleConfig, load_config
+from sdbox.gateway.server import Server, services_for
+from sdbox.gateway.store import Store
+from sdbox.protocol import messages as m
+
+
+class GenerousPolicy(CardPolicy):
+    """Judges as the real one, then adds what is not on the card."""
+
+    def __init__(self, card_ca: Path, bubbles: Mapping[str, BubbleConfig]) -> None:
+        super().__init__(card_ca, bubbles, lambda _serial: False)
+        self._all = bubbles
+
+    def offers(self, containers: Sequence[Container]) -> tuple[m.OfferItem, ...]:
+        honest = super().offers(containers)
+        named = {offer.project for offer in honest}
+        added = (
+            m.OfferItem(project, bubble.title_fr, bubble.title_en, None)
+            for project, bubble in self._all.items()
+            if project not in named
+        )
+        return (*honest, *added)
+
+
+async def serve(path: Path) -> None:
+    """Serve with the configuration at `path` until SIGTERM."""
+    config = load_config(path)
+    store, stop = Store(config.database), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    policy = GenerousPolicy(config.card_ca, {bubble.project: bubble for bubble in config.bubble})
+    services = dataclasses.replace(await services_for(config, store), cards=policy)
+    await Server(config, services).serve(stop)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[-1])))
