@@ -67,6 +67,7 @@ def image() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="CVC root of cards with secure messaging; may be repeated.",
 )
+@click.option("--card-token", metavar="VARIANT", help="A variant without a reader (softhsm); debug profile only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the finished files as JSON.")
 def build(
     *,
@@ -79,6 +80,7 @@ def build(
     gateway_name: str | None,
     centre_ca: Path | None,
     card_roots: tuple[Path, ...],
+    card_token: str | None,
     as_json: bool,
 ) -> None:
     """Build root file system, signed UKI, disk, firmware variables and reference values."""
@@ -89,6 +91,7 @@ def build(
         centre_ca=centre_ca or bench.centre_ca,
         endpoints=endpoints or bench.endpoints,
         gateway_name=gateway_name or bench.gateway_name,
+        card_token=card_token,
         card_roots=card_roots or (bench.card_roots if centre_ca is None else ()),
     )
     request = BuildRequest(
