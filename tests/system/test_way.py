@@ -63,4 +63,4 @@ def see_in_window(server: XServer, run: Child) -> None:
         run.check()
         return shows(server.picture())
 
-    wait_for(shown, "the desktop in the window", 300, interval=0.25)
+    wait_for(shown, "the desktop in the window", 300, interval=0.5)
