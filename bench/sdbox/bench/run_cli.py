@@ -21,6 +21,7 @@ from sdbox.bench.commands import BadCommandError, parse_script, run_prompt, run_
 from sdbox.bench.hands import Hands, Unexpected
 from sdbox.bench.lab import Lab
 from sdbox.bench.network import clean_up
+from sdbox.bench.softtoken import token_label
 from sdbox.bench.stand import BOX, Card, card_near, development_tpm, machine_spec, request_for
 from sdbox.bench.timeline import Mark, Timeline
 from sdbox.bench.timeline_view import svg, table
@@ -82,7 +83,7 @@ def end(text: str, code: int) -> NoReturn:
 
 def require_variant(variant: str) -> None:
     """Refuse a card that the bench does not have."""
-    known = sorted([*MODELS, *(each.name for each in load_variants() if each.module.token)])
+    known = sorted([*MODELS, *(each.name for each in load_variants() if token_label(each))])
     if variant not in known:
         raise BadInputError(f"no card {variant!r} to put into the box; there are {', '.join(known)}")
 

@@ -41,12 +41,17 @@ class NoSlotError(RuntimeError):
     """Nothing in the box answers on the second serial port: an image of the production profile, for one."""
 
 
+def token_label(variant: Variant) -> str | None:
+    """Return the label of a variant's token without a reader, None for every other card."""
+    return variant.module.token if variant.module else None
+
+
 def make_token(variant: Variant, containers: Sequence[FilledContainer], folder: Path) -> Path:
     """Make the token of `variant` in `folder`/tokens and return the SoftHSM configuration that finds it."""
     (folder / "tokens").mkdir()
     conf = folder / "softhsm2.conf"
     conf.write_text(f"directories.tokendir = {folder}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
-    label, login = variant.module.token or "", ["--pin", PIN]
+    label, login = token_label(variant) or "", ["--pin", PIN]
     _run(conf, "softhsm2-util", "--init-token", "--free", "--label", label, "--so-pin", OFFICER_PIN, *login)
     for index, container in enumerate(containers, 1):
         key, certificate = folder / "key.pem", folder / "certificate.der"

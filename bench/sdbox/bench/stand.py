@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdbox.bench.softtoken import SoftToken
+from sdbox.bench.softtoken import SoftToken, token_label
 from sdbox.host.pki import ensure_development_pki
 from sdbox.host.places import cache_folder, state_folder
 from sdbox.image.request import BuildRequest, Profile, development_site
@@ -40,7 +40,7 @@ class Card:
 
 def is_token(variant: str) -> bool:
     """Whether `variant` has no reader: a token in the box's memory, into which only the debug profile lets it."""
-    return variant_named(variant).module.token is not None
+    return token_label(variant_named(variant)) is not None
 
 
 def request_for(variant: str) -> BuildRequest:
