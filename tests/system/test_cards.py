@@ -85,18 +85,15 @@ def test_project_without_a_bubble_is_refused(desk: Desk, lab: Lab) -> None:
 
 
 def test_a_bubble_that_the_card_has_no_container_for_is_refused_by_the_box(desk: Desk, lab: Lab) -> None:
-    card = Card("piv", ("atlas",))
-    program = (sys.executable, "-m", "tests.system.generous_gateway")
+    program, card = (sys.executable, "-m", "tests.system.generous_gateway"), Card("piv", ("atlas",))
     with gateway_with(lab, dataclasses.replace(lab.gateway.settings, program=program)), desk(card) as hands:
-        hands.projects = ("atlas", "boreal")
         hands.wait_back()
         hands.insert(["pin"])
-        assert hands.pin(DEVELOPMENT_PIN) == "pick"
-        hands.keep(hands.machine.screenshot(), "offered")
-        assert hands.pick("boreal", ["refused"]) == "refused"
-        assert hands.last_code() == "project-not-on-card"
-        hands.keep(hands.machine.screenshot(), "not-on-card")
-        assert "grant" not in [mark.name for mark in hands.timeline.marks]
-        assert lab.peers() == 0
-        hands.acknowledge("pick")
+        assert hands.pin(DEVELOPMENT_PIN, ["refused"]) == "refused"
+        assert hands.last_code() == "protocol"
+        hands.keep(hands.machine.screenshot(), "offered-not-on-card")
+        hands.machine.press("ret")
+        hands.machine.press("2")
         hands.remove()
+    assert not {"picked", "grant"} & {mark.name for mark in hands.timeline.marks}
+    assert lab.peers() == 0

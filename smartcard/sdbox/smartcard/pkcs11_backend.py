@@ -189,8 +189,6 @@ class Pkcs11Session:
         keys = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.SIGN: True}))
         self._keys = {bytes(key[Attribute.ID]): key for key in keys}
         certificates = list(session.get_objects({Attribute.CLASS: ObjectClass.CERTIFICATE}))
-        if not self._reader:  # SoftHSM lists them by where they are in memory
-            certificates.sort(key=lambda item: bytes(item[Attribute.ID]))
         containers = tuple(_container(item) for item in certificates if bytes(item[Attribute.ID]) in self._keys)
         return CardIdentity(self._serial.decode("ascii", "replace").strip(), self._variant.name, containers)
 
