@@ -26,6 +26,7 @@ from sdbox.agent.events import Pick, Started
 from sdbox.agent.keys import TunnelKey
 from sdbox.agent.machine import State
 from sdbox.agent.namespace import Namespace
+from sdbox.agent.renewal import Renewals
 from sdbox.agent.session import Door, TunnelEnd
 from sdbox.agent.tunnel import Way
 from sdbox.agent.view import View
@@ -67,12 +68,15 @@ class NoTunnel:
 
 
 @contextmanager
-def token(bench: Bench, folder: Path, *projects: str, pin: str = PIN) -> Iterator[None]:
-    """Make a SoftHSM token with a container for each project, and let the card worker find it."""
+def token(bench: Bench, folder: Path, *projects: str, pin: str = PIN, days: float = 0.5) -> Iterator[None]:
+    """Make a SoftHSM token with a container for each project, and let the card worker find it.
+
+    `days` as in `Authority.project`: below 0 the certificates are past half of their life.
+    """
     filled = []
     for project in projects:
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = bench.site.cards.project(key.public_key(), project)
+        certificate = bench.site.cards.project(key.public_key(), project, days=days)
         filled.append(FilledContainer(project, key, certificate.public_bytes(Encoding.DER)))
     folder.mkdir()
     make_softhsm_token(folder, filled, pin)
@@ -85,8 +89,8 @@ def token(bench: Bench, folder: Path, *projects: str, pin: str = PIN) -> Iterato
 class AgentBench:
     """A running agent. `views` is all the screen was told, in order."""
 
-    def __init__(self, agent: Agent, door: Door, clients: Path) -> None:
-        self.agent, self.door, self._clients = agent, door, clients
+    def __init__(self, agent: Agent, door: Door, clients: Path, renewals: Renewals) -> None:
+        self.agent, self.door, self._clients, self.renewals = agent, door, clients, renewals
 
     @property
     def view(self) -> View:
@@ -177,7 +181,8 @@ async def running_agent(
             told(access)
             return await DesktopSession.start(access, Place(namespace, ":9", "nobody", str(folder)))
 
-        door = Door(tunnel(namespace), start)
+        renewals = Renewals()
+        door = Door(tunnel(namespace), start, renewals.consider)
         prover = TpmProver(bench.box.box_id, tcti=bench.box.tcti, event_log=bench.box.event_log)
         site = GatewaySite((bench.gateway.endpoint,), NAME, str(bench.site.ca_file))
 
@@ -190,7 +195,7 @@ async def running_agent(
         tasks = [asyncio.ensure_future(agent.run()), asyncio.ensure_future(agent.parts.link.run())]
         agent.post(Started())
         try:
-            yield AgentBench(agent, door, clients)
+            yield AgentBench(agent, door, clients, renewals)
         finally:
             await agent.stop()
             for task in tasks:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from cryptography import x509
+
 from sdbox.agent import journal
 from sdbox.agent.events import (
     CardRefused,
@@ -23,6 +25,7 @@ from sdbox.agent.events import (
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.client import CardWorker
+from sdbox.smartcard.client_renewal import CardRenewal, PatientSigner
 from sdbox.smartcard.judgement import signer_of_card
 from sdbox.smartcard.recognise import recognise
 from sdbox.smartcard.values import CardInserted, LoginMethod, LoginRefused, LoginStatus
@@ -108,6 +111,14 @@ class CardSeat:
         containers = self.identity.containers if self.identity else ()
         return tuple(container for container in containers if container.project is not None)
 
+    def renewal(self, container: Container) -> CardRenewal:
+        """Return the renewal of one of its containers, to be done beside the session."""
+        return CardRenewal(self._live(), container)
+
+    def patient_signer(self, container: Container) -> PatientSigner:
+        """Return the signer for work that can wait."""
+        return PatientSigner(self._live(), container)
+
     def kill(self) -> None:
         """The card is gone: end its worker at once."""
         self._gone = True
@@ -139,6 +150,11 @@ class CardSeat:
         if self._worker is None or self._gone:
             raise Refusal(Reason.CARD_FAILED, "no card session")
         return self._worker
+
+
+def starts(container: Container) -> datetime:
+    """Return when the container's certificate begins to be valid."""
+    return x509.load_der_x509_certificate(container.certificate).not_valid_before_utc
 
 
 def first_step(status: LoginStatus) -> CardStep:

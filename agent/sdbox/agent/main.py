@@ -20,6 +20,7 @@ from sdbox.agent.dbus import AgentInterface, Identity, Inputs, leave, serve
 from sdbox.agent.desktop import DesktopSession, Place
 from sdbox.agent.events import Started, SwitchKey
 from sdbox.agent.namespace import Namespace
+from sdbox.agent.renewal import Renewals
 from sdbox.agent.screen.notify import notify_ready
 from sdbox.agent.session import Door
 from sdbox.agent.switchkey import SwitchKeys
@@ -67,7 +68,7 @@ class Box:
         inputs = Inputs(agent.post, agent.submit_pin, lambda: journal.phase("screen-ready"))
         screen = AgentInterface(self._identity, inputs)
         link = CentreLink(self._site.gateway, self._box_id, TpmProver(self._box_id), agent.post)
-        return Parts(screen, link, Door(tunnel, start_desktop), seat)
+        return Parts(screen, link, Door(tunnel, start_desktop, Renewals().consider), seat)
 
     def _listen(self, agent: Agent, stack: AsyncExitStack) -> None:
         """Start what posts events from outside: the readers and the picker key."""

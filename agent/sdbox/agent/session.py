@@ -71,13 +71,22 @@ class TunnelEnd(Protocol):
     async def tidy(self) -> None: ...
 
 
+Beside = Callable[[Channel, CardSeat], None]
+
+
+def _nothing_beside(_channel: Channel, _seat: CardSeat) -> None:
+    return
+
+
 class Door:
     """The way into a bubble. Holds what is open, so that `kill_picture` and `shut` work at any moment of the way in."""
 
-    def __init__(self, tunnel: TunnelEnd, start_desktop: StartDesktop) -> None:
+    def __init__(self, tunnel: TunnelEnd, start_desktop: StartDesktop, beside: Beside = _nothing_beside) -> None:
+        """`beside` is told of each desktop that stands: it starts what can be done meanwhile, and returns at once."""
         self.session: str | None = None
         self._tunnel = tunnel
         self._start_desktop = start_desktop
+        self._beside = beside
         self._desktop: DesktopSession | None = None
 
     async def visit(self, channel: Channel | None, seat: CardSeat, offer: Offer, post: Post) -> None:
@@ -87,7 +96,7 @@ class Door:
             grant = await self._enter(gateway, seat, offer)
             async with asyncio.TaskGroup() as tasks:
                 beating = tasks.create_task(_beat(gateway, grant.session))
-                post(await self._stay(post))
+                post(await self._stay(post, lambda: self._beside(gateway, seat)))
                 beating.cancel()
         except* Refusal as group:
             refusal = _first(group)
@@ -113,13 +122,14 @@ class Door:
         journal.phase("client-start")
         return grant
 
-    async def _stay(self, post: Post) -> Event:
+    async def _stay(self, post: Post, begin: Callable[[], None]) -> Event:
         desktop = self._desktop
         if desktop is None:
             raise Refusal(Reason.INTERNAL, "no desktop")
         await desktop.shown()
         journal.phase("desktop")
         post(DesktopShown())
+        begin()
         status = await desktop.ended()
         if status not in SIGNED_OUT:
             raise desktop.failure(status)

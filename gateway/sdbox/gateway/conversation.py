@@ -138,7 +138,7 @@ class Conversation:
             case m.CardProof():
                 offers = await asyncio.to_thread(self._card.prove, message)
                 await self._note("card", offers=" ".join(f"{offer.project}:{offer.reason or 'ok'}" for offer in offers))
-                return m.Offers(offers, self._card.nonce())
+                return m.Offers(offers, self._card.nonce(), self._services.renewals.issuer is not None)
             case m.Open():
                 return await self._open(message)
             case m.Heartbeat():

@@ -94,6 +94,7 @@ class Offers(Message, frozen=True, tag="Offers"):
 
     offers: tuple[OfferItem, ...]
     nonce: bytes
+    renews: bool = False  # whether this centre has certificates renewed
 
 
 class Open(Message, frozen=True, tag="Open"):

@@ -56,6 +56,9 @@ class CardWorker:
         self._process = process
         self._link = link
         self._turn = asyncio.Lock()
+        self._urgent = 0  # calls that somebody waits for
+        self._calm = asyncio.Event()
+        self._calm.set()
 
     @classmethod
     async def start(
@@ -108,6 +111,9 @@ class CardWorker:
             told = await self._call(AskLogin(pin, last_try), TellIdentity, self._variant.login.deadline)
         finally:
             wipe(pin)
+        return self.identity(told)
+
+    def identity(self, told: TellIdentity) -> CardIdentity:
         return CardIdentity(told.serial, self._variant.name, tuple(_container(item) for item in told.containers))
 
     async def sign(self, key_id: bytes, content: bytes, schemes: Sequence[int]) -> tuple[int, bytes]:
@@ -146,7 +152,22 @@ class CardWorker:
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
 
+    async def patiently(self, ask: Ask, expected: type[T], deadline: float) -> T:
+        """Ask when nobody who waits for an answer wants the card: work in the background has the last turn."""
+        await self._calm.wait()
+        return await self._ask(ask, expected, deadline)
+
     async def _call(self, ask: Ask, expected: type[T], deadline: float) -> T:
+        self._urgent += 1
+        self._calm.clear()
+        try:
+            return await self._ask(ask, expected, deadline)
+        finally:
+            self._urgent -= 1
+            if not self._urgent:
+                self._calm.set()
+
+    async def _ask(self, ask: Ask, expected: type[T], deadline: float) -> T:
         """Ask once. Anything but a proper answer in time kills the worker: its stream is no longer in step."""
         async with self._turn:
             try:

@@ -45,6 +45,34 @@ class AskSign(Frame, frozen=True):
     schemes: tuple[int, ...]
 
 
+class AskRenewalKey(Frame, frozen=True):
+    """Agent -> worker: return a key for the successor of the container with this certificate (DER), made if need be."""
+
+    certificate: bytes
+
+
+class AskRenewalRequest(Frame, frozen=True):
+    """Agent -> worker: return a PKCS#10 for that key, signed by it."""
+
+    certificate: bytes
+    key_id: bytes
+
+
+class AskRenewalWrite(Frame, frozen=True):
+    """Agent -> worker: put the new certificate beside its key."""
+
+    certificate: bytes
+    key_id: bytes
+    new: bytes
+
+
+class AskRenewalRetire(Frame, frozen=True):
+    """Agent -> worker: remove the container with this certificate; its successor `new` must be on the card."""
+
+    certificate: bytes
+    new: bytes
+
+
 class AskClose(Frame, frozen=True):
     """Agent -> worker: end the card session with a card reset, then end."""
 
@@ -81,6 +109,12 @@ class TellSignature(Frame, frozen=True):
     signature: bytes
 
 
+class TellRenewal(Frame, frozen=True):
+    """Worker -> agent: a key's identifier, or a request (DER)."""
+
+    value: bytes
+
+
 class TellClosed(Frame, frozen=True):
     """Worker -> agent: the card has been reset."""
 
@@ -94,8 +128,9 @@ class TellRefused(Frame, frozen=True):
     final_try: bool = False
 
 
-Ask = AskStatus | AskLogin | AskSign | AskClose
-Tell = TellStatus | TellIdentity | TellSignature | TellClosed | TellRefused
+AskRenewal = AskRenewalKey | AskRenewalRequest | AskRenewalWrite | AskRenewalRetire
+Ask = AskStatus | AskLogin | AskSign | AskClose | AskRenewal
+Tell = TellStatus | TellIdentity | TellSignature | TellRenewal | TellClosed | TellRefused
 
 _encoder: Final = msgspec.msgpack.Encoder()
 ask_decoder: Final[msgspec.msgpack.Decoder[Ask]] = msgspec.msgpack.Decoder(Ask)

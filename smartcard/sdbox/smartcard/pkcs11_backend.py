@@ -1,4 +1,4 @@
-"""Cards through a PKCS#11 module, by python-pkcs11: the only file that imports it. Runs in the card worker only.
+"""Cards through a PKCS#11 module, by python-pkcs11 (`cryptoki.py`). Runs in the card worker only.
 
 Rules that the module's behaviour forces on us:
 - one thread: python-pkcs11 initialises without locking;
@@ -9,29 +9,38 @@ Rules that the module's behaviour forces on us:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
-
-import pkcs11
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from pkcs11.constants import Attribute, ObjectClass, TokenFlag
-from pkcs11.exceptions import PinIncorrect, PinInvalid, PinLenRange, PinLocked, PKCS11Error
-from pkcs11.mechanisms import MGF, Mechanism
-from pkcs11.types import PROTECTED_AUTH
 
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.certificates import Scheme, choose_scheme, digest_of, is_signed_by, project_of, public_key_of
+from sdbox.smartcard.cryptoki import (
+    PROTECTED_AUTH,
+    Attribute,
+    Mechanism,
+    ObjectClass,
+    PinIncorrect,
+    PinInvalid,
+    PinLenRange,
+    PinLocked,
+    PKCS11Error,
+    Session,
+    Slot,
+    Token,
+    TokenFlag,
+    load_module,
+)
+from sdbox.smartcard.keystore import KeyStore, sign_digest, value_of
 from sdbox.smartcard.pcsc import PcscError, ask_card, card_in, open_inserted, reset_card
+from sdbox.smartcard.renewal import Renewing
 from sdbox.smartcard.values import LoginMethod, LoginRefused, LoginStatus
 from sdbox.smartcard.variants import Variant, module_path
 
 DESCRIPTION_BYTES: Final = 64  # CK_SLOT_INFO.slotDescription holds no more of a reader's name
 TRIES_LEFT: Final = 0x63C0
 BLOCKED: Final = 0x6983
-PSS_SHA256: Final = (Mechanism.SHA256, MGF.SHA256, 32)
-SHA256_PREFIX: Final = bytes.fromhex("3031300D060960864801650304020105000420")  # DigestInfo (RFC 8017, 9.2, note 1)
 
 
 class _Pin:
@@ -70,12 +79,13 @@ class Pkcs11Session:
     def __init__(self, variant: Variant, reader: str) -> None:
         self._variant = variant
         self._reader = reader
-        self._session: pkcs11.Session | None = None
+        self._session: Session | None = None
         self._identity: CardIdentity | None = None
         self._keys: dict[bytes, Any] = {}
+        self._store: KeyStore | None = None
         with _translated("open"):
             self._inserted = open_inserted(reader) if reader else None  # nobody's earlier login is ours
-            self._library = pkcs11.lib(module_path(variant))
+            self._library = load_module(module_path(variant))
             self._slot = self._find_slot()
             self._serial: bytes = self._slot.get_token().serial
 
@@ -119,10 +129,34 @@ class Pkcs11Session:
             raise Refusal(Reason.CARD_PROOF, "no such key, or no signature scheme that fits it")
         with _translated("sign"):
             self._token()
-            signature = _sign_digest(self._keys[key_id], scheme, digest_of(scheme, content))
+            signature = sign_digest(self._keys[key_id], scheme, digest_of(scheme, content))
         if not is_signed_by(key, scheme, content, signature):
             raise Refusal(Reason.CARD_FAILED, "the signature is not by the key of the certificate")
         return scheme, signature
+
+    def container(self, certificate: bytes) -> Container:
+        """Return the container with exactly this certificate (DER); Refusal if the card has none."""
+        for container in self._identity.containers if self._identity else ():
+            if container.certificate == certificate:
+                return container
+        raise Refusal(Reason.RENEWAL_FAILED, "no such container")
+
+    def renewal(self, certificate: bytes) -> Renewing:
+        """Return the container with this certificate, to be renewed on the card."""
+        old = self.container(certificate)
+        with _translated("renew"):
+            token = self._token()
+        if self._store is None:
+            self._store = KeyStore(token)
+        return Renewing(self._variant, self._store, old)
+
+    def read_again(self) -> CardIdentity:
+        """Return the containers as they are after writing."""
+        if self._session is None:
+            raise Refusal(Reason.INTERNAL, "not logged in")
+        with _translated("read"):
+            self._identity = self._read_containers(self._session)
+        return self._identity
 
     def close(self) -> None:
         """End the session and reset the card."""
@@ -133,12 +167,12 @@ class Pkcs11Session:
             if self._reader:
                 reset_card(self._reader)  # whatever the module did
 
-    def _find_slot(self) -> pkcs11.Slot:
+    def _find_slot(self) -> Slot:
         """Return the slot of our reader, by its name and never by position; of SoftHSM's token, by its label."""
         wanted = self._variant.module.token if self._variant.module else None
         name = slot_description(self._reader)
 
-        def is_ours(slot: pkcs11.Slot) -> bool:
+        def is_ours(slot: Slot) -> bool:
             return slot.slot_description == name if wanted is None else slot.get_token().label == wanted
 
         slots = [slot for slot in self._library.get_slots(token_present=True) if is_ours(slot)]
@@ -147,7 +181,7 @@ class Pkcs11Session:
             raise Refusal(Reason.CARD_FAILED, f"{len(usable)} usable slots of {len(slots)} for the reader")
         return usable[0]
 
-    def _token(self) -> pkcs11.Token:
+    def _token(self) -> Token:
         """Return the token with its flags as they are now; Refusal if it is not the card of before, left in all along.
 
         OpenSC may answer for a card that is gone, so PC/SC's count of insertions is compared first.
@@ -184,33 +218,25 @@ class Pkcs11Session:
         reason = Reason.CARD_TIMEOUT if after == before else Reason.CARD_FINGER
         return LoginRefused(reason, after.tries, final_try=after.final_try)
 
-    def _read_containers(self, session: pkcs11.Session) -> CardIdentity:
+    def _read_containers(self, session: Session) -> CardIdentity:
         """Match certificates and keys by CKA_ID. A key that only decrypts or derives (OpenPGP) is no container."""
         keys = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.SIGN: True}))
         self._keys = {bytes(key[Attribute.ID]): key for key in keys}
         certificates = list(session.get_objects({Attribute.CLASS: ObjectClass.CERTIFICATE}))
-        containers = tuple(_container(item) for item in certificates if bytes(item[Attribute.ID]) in self._keys)
+        known = [item for item in certificates if bytes(item[Attribute.ID]) in self._keys]
+        containers = tuple(container for item in known if (container := _container(item)) is not None)
         return CardIdentity(self._serial.decode("ascii", "replace").strip(), self._variant.name, containers)
 
 
-def _container(certificate: Any) -> Container:  # noqa: ANN401 - attribute access of python-pkcs11 is untyped
-    value = bytes(certificate[Attribute.VALUE])
+def _container(certificate: Any) -> Container | None:  # noqa: ANN401 - attribute access of python-pkcs11 is untyped
+    """Return None for a certificate that was torn when it was written: it must not cost the others anything."""
+    value = value_of(certificate)
+    if not value:
+        return None
     return Container(bytes(certificate[Attribute.ID]), str(certificate[Attribute.LABEL]), value, project_of(value))
 
 
-def _possible_schemes(slot: pkcs11.Slot, schemes: Sequence[int]) -> list[int]:
+def _possible_schemes(slot: Slot, schemes: Sequence[int]) -> list[int]:
     """Leave RSA-PSS out where the module cannot do it: OpenSC's openpgp and gids drivers only pad as PKCS#1 v1.5."""
     pss = Mechanism.RSA_PKCS_PSS in slot.get_mechanisms()
     return [scheme for scheme in schemes if pss or scheme != Scheme.RSA_PSS_RSAE_SHA256]
-
-
-def _sign_digest(key: Any, scheme: Scheme, digest: bytes) -> bytes:  # noqa: ANN401 - see _container
-    """Return the signature as TLS wants it: PKCS#11 gives ECDSA as r and s side by side, TLS wants DER."""
-    sign: Callable[..., bytes] = key.sign
-    if scheme is Scheme.RSA_PSS_RSAE_SHA256:
-        return sign(digest, mechanism=Mechanism.RSA_PKCS_PSS, mechanism_param=PSS_SHA256)
-    if scheme is Scheme.RSA_PKCS1_SHA256_LEGACY:
-        return sign(SHA256_PREFIX + digest, mechanism=Mechanism.RSA_PKCS)
-    raw = sign(digest, mechanism=Mechanism.ECDSA)
-    half = len(raw) // 2
-    return encode_dss_signature(int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))

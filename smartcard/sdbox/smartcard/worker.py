@@ -11,15 +11,20 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn, Protocol, runtime_checkable
 
 from sdbox.protocol.reasons import Reason, Refusal
-from sdbox.protocol.values import CardIdentity
+from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.certificates import Scheme
 from sdbox.smartcard.frames import (
     Ask,
     AskClose,
     AskLogin,
+    AskRenewal,
+    AskRenewalKey,
+    AskRenewalRequest,
+    AskRenewalRetire,
+    AskRenewalWrite,
     AskSign,
     AskStatus,
     FrameError,
@@ -28,6 +33,7 @@ from sdbox.smartcard.frames import (
     TellContainer,
     TellIdentity,
     TellRefused,
+    TellRenewal,
     TellSignature,
     TellStatus,
     receive_ask,
@@ -35,6 +41,7 @@ from sdbox.smartcard.frames import (
     wipe,
 )
 from sdbox.smartcard.hardening import harden_process
+from sdbox.smartcard.renewal import Renewing
 from sdbox.smartcard.values import LoginRefused, LoginStatus
 from sdbox.smartcard.variants import Backend, Variant, variant_named
 
@@ -55,6 +62,20 @@ class CardSession(Protocol):
 
     def close(self) -> None:
         """Reset the card."""
+
+
+@runtime_checkable
+class RenewableSession(CardSession, Protocol):
+    """A card whose containers the box can renew."""
+
+    def container(self, certificate: bytes) -> Container:
+        """Return the container with exactly this certificate."""
+
+    def renewal(self, certificate: bytes) -> Renewing:
+        """Return that container, to be renewed on the card."""
+
+    def read_again(self) -> CardIdentity:
+        """Return the containers as they are after writing."""
 
 
 def open_session(variant: Variant, reader: str) -> CardSession:
@@ -105,10 +126,29 @@ class Worker:
         if isinstance(ask, AskSign):
             scheme, signature = self._session.sign(ask.key_id, ask.content, ask.schemes)
             return TellSignature(int(scheme), signature)
+        if isinstance(ask, AskRenewal):
+            return _renew(self._session, ask)
         if isinstance(ask, AskStatus):
             status = self._session.status()
             return TellStatus(status.method, status.tries, status.final_try, status.blocked)
         raise Refusal(Reason.INTERNAL, "unknown question")
+
+
+def _renew(session: CardSession, ask: AskRenewal) -> Tell:
+    """Do one step of a renewal."""
+    if not isinstance(session, RenewableSession):
+        raise Refusal(Reason.RENEWAL_FAILED, "such cards are not renewed by a box")
+    renewing = session.renewal(ask.certificate)
+    match ask:
+        case AskRenewalKey():
+            return TellRenewal(renewing.new_key())
+        case AskRenewalRequest():
+            return TellRenewal(renewing.request(ask.key_id))
+        case AskRenewalWrite():
+            renewing.write(ask.key_id, ask.new)
+        case AskRenewalRetire():
+            renewing.retire(session.container(ask.new))
+    return _identity(session.read_again())
 
 
 def _identity(card: CardIdentity) -> TellIdentity:

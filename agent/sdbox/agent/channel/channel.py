@@ -51,6 +51,7 @@ class Channel:
         self._prover: Prover | None = None
         self._pcrs: tuple[int, ...] = ()
         self._turn = asyncio.Lock()
+        self.renews = False  # whether the centre renews certificates, as it said with its offers
 
     @classmethod
     async def connect(cls, endpoint: str, *, server_name: str, ca_file: Path) -> Channel:
@@ -82,6 +83,7 @@ class Channel:
             await self._link.settled()
             authenticator = await self._authenticate(offers_context(self._link.nonce()), signer)
             offers = await self._link.ask(m.CardProof(certificates, authenticator), m.Offers)
+            self.renews = offers.renews
             return self._or_fail(lambda: offers_of(offers.offers, certificates))
 
     async def open(self, project: str, tunnel_public: bytes, signer: Signer) -> Grant:
