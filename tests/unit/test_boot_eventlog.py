@@ -2,64 +2,37 @@
 
 from __future__ import annotations
 
-import json
-import os
+import io
 import struct
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdbox.boot.eventlog import EventLogError, Quirk, parse_event_log
+from sdbox.boot.eventlog import MAX_EVENTS, MAX_LOG, EventLogError, Quirk, parse_event_log, read_event_log
 from sdbox.boot.pcr import Bank
 from sdbox.boot.replay import ReplayError, replay, verify
 from tests.unit.boot_log_factory import SPEC_ID, Record, agile_log, old_record
 
-BESIDE = Path(__file__).resolve().parents[3] / "shared/vectors/eventlogs"
-CORPUS = Path(os.environ.get("SDBOX_EVENTLOG_CORPUS", BESIDE))
-needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="event-log corpus missing: set SDBOX_EVENTLOG_CORPUS")
-# The vendor information of this fragment lies behind the end of its own event: refused, like any record that does.
-REFUSED = {"tpm2-tools__specid-vendordata.bin"}
-
-
-def expected() -> list[Any]:
-    if not CORPUS.is_dir():
-        return [pytest.param("", {}, id="no-corpus")]
-    return [pytest.param(n, v, id=n) for n, v in json.loads((CORPUS / "expected.json").read_text()).items()]
-
-
-@needs_corpus
-@pytest.mark.parametrize(("name", "want"), expected())
-def test_recorded_logs_replay_to_the_values_known_for_them(name: str, want: dict[str, Any]) -> None:
-    data = (CORPUS / name).read_bytes()
-    if name in REFUSED:
-        with pytest.raises(EventLogError):
-            parse_event_log(data)
-        return
-    log = parse_event_log(data)
-    values = {bank: {str(i): v.hex() for i, v in pcrs.items()} for bank, pcrs in replay(log).items()}
-    if want["tpm2_eventlog_5_4"] is not None:
-        assert values == want["tpm2_eventlog_5_4"]
-        if Bank.SHA256 in log.banks:  # the known count is of the tool's output, which merges events of the old format
-            assert len(log.events) == want["events"]
-    # Each value must also be what `verify` accepts, and nothing else.
-    for bank, pcrs in replay(log).items():
-        assert verify(log, bank, pcrs).events
-        with pytest.raises(ReplayError):
-            verify(log, bank, {index: bytes(len(value)) for index, value in pcrs.items()})
-
-
-@needs_corpus
-def test_the_log_that_breaks_tpm2_eventlog_is_read_to_its_end() -> None:
-    log = parse_event_log((CORPUS / "go-attestation__option_rom_eventlog").read_bytes())
-    assert len(log.events) == 61
-    assert log.events[-1].pcr == 0xFFFFFFFF
-    assert {0, 4, 7, 11, 14} <= set(replay(log)[Bank.SHA1])
-
-
 GOOD = agile_log(Record(4, 4, bytes(4)), Record(7, 4, bytes(4)))
+
+
+def test_a_file_is_read_within_the_limit() -> None:
+    class Endless(io.RawIOBase):
+        def read(self, size: int = -1, /) -> bytes:
+            assert 0 <= size <= MAX_LOG + 1
+            return bytes(size)
+
+    assert read_event_log(io.BytesIO(GOOD)) == parse_event_log(GOOD)
+    with pytest.raises(EventLogError, match="at most"):
+        read_event_log(Endless())  # type: ignore[arg-type]
+
+
+def test_many_records_of_pcr_0_cost_one_pass() -> None:
+    """Records that begin like padding: looking ahead from each would take minutes, and the limit is on the count."""
+    records = b"".join(agile_log(Record(0, 1, b""))[len(agile_log()) :] for _ in range(MAX_EVENTS))
+    with pytest.raises(EventLogError, match="more than"):
+        parse_event_log(agile_log() + records)
 
 
 def test_a_good_log_has_no_notes() -> None:

@@ -32,6 +32,9 @@ PARTS = {
     "card": Part("sdbox.smartcard.cli", "card", "Card variants, emulated cards, what a card shows."),
     "eventlog": Part("sdbox.boot.cli", "eventlog", "Replay a TCG event log into PCR values."),
     "verify": Part("sdbox.attestation.cli", "verify", "Appraise evidence against reference values."),
+    "reference": Part(
+        "sdbox.attestation.reference_cli", "reference", "Show reference values, learn a firmware profile."
+    ),
     "bench": Part("sdbox.bench.bench_cli", "bench", "Measure, each figure beside something it is compared with."),
     "doctor": Part("sdbox.bench.doctor_cli", "doctor", "What this host has and lacks, and what to do about it."),
 }

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from sdbox.boot.eventlog import EventLogError, RawEvent, RawEventLog, parse_event_log
+from sdbox.boot.eventlog import EventLogError, RawEvent, RawEventLog, read_event_log
 from sdbox.boot.eventtypes import name_of
 from sdbox.boot.explain import explain, hint
-from sdbox.boot.reference import ReferenceFormatError, ReferenceValues, read_reference
+from sdbox.boot.firmware import FirmwareError, read_profile
+from sdbox.boot.reference import ReferenceFormatError, read_reference
 from sdbox.boot.replay import replay
 
 _BAD_INPUT = 2
@@ -22,28 +23,31 @@ _EPILOG = "Example: sdbox eventlog /sys/kernel/security/tpm0/binary_bios_measure
 @click.argument("file", type=_FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--reference", type=_FILE, help="Say which events differ from this reference.json.")
-def eventlog(file: Path, as_json: bool, reference: Path | None) -> None:
+@click.option("--firmware", multiple=True, type=_FILE, help="Compare with this firmware profile too; may be repeated.")
+def eventlog(*, file: Path, as_json: bool, reference: Path | None, firmware: tuple[Path, ...]) -> None:
     """Parse a TCG event log and replay it. Exit 0, or 2 if FILE is malformed."""
     try:
-        log = parse_event_log(file.read_bytes())
+        with file.open("rb") as opened:
+            log = read_event_log(opened)
         expected = read_reference(reference.read_bytes()) if reference else None
-    except (EventLogError, ReferenceFormatError, OSError) as error:
+        profiles = tuple(read_profile(path.read_bytes()) for path in firmware)
+    except (EventLogError, ReferenceFormatError, FirmwareError, OSError) as error:
         click.echo(f"sdbox eventlog: {error}", err=True)
         raise SystemExit(_BAD_INPUT) from error
-    click.echo(_as_json(log, expected) if as_json else _as_table(log, expected))
+    notes = [f"{note.quirk}: {note.text}" for note in log.notes] + explain(log, expected, profiles)
+    click.echo(_as_json(log, notes) if as_json else _as_table(log, notes))
 
 
-def _as_json(log: RawEventLog, expected: ReferenceValues | None) -> str:
+def _as_json(log: RawEventLog, notes: list[str]) -> str:
     pcrs = {bank: {str(i): value.hex() for i, value in sorted(values.items())} for bank, values in replay(log).items()}
-    return json.dumps({"events": len(log.events), "pcrs": pcrs, "notes": _notes(log, expected)}, indent=2)
+    return json.dumps({"events": len(log.events), "pcrs": pcrs, "notes": notes}, indent=2)
 
 
-def _as_table(log: RawEventLog, expected: ReferenceValues | None) -> str:
+def _as_table(log: RawEventLog, notes: list[str]) -> str:
     lines = [_line(event) for event in log.events]
     for bank, values in replay(log).items():
         lines.append("")
         lines += [f"{bank:8} PCR {index:2}  {value.hex()}" for index, value in sorted(values.items())]
-    notes = _notes(log, expected)
     return "\n".join([*lines, "", *notes] if notes else lines)
 
 
@@ -51,8 +55,3 @@ def _line(event: RawEvent) -> str:
     digest = next(reversed(event.digests.values()), b"").hex()[:16] if event.extends else "-"
     pcr = str(event.pcr) if event.extends else "-"
     return f"{event.number:4}  PCR {pcr:>2}  {name_of(event.type):34} {digest:16}  {hint(event.data)}"
-
-
-def _notes(log: RawEventLog, expected: ReferenceValues | None) -> list[str]:
-    notes = [f"{note.quirk}: {note.text}" for note in log.notes]
-    return notes + (explain(log, expected) if expected else [])
