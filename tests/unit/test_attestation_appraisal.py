@@ -6,11 +6,22 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sdbox.attestation.appraisal import Memory, appraise
 from sdbox.attestation.codes import CODES
 from sdbox.attestation.policy import Policy
-from sdbox.attestation.structures import name_of
+from sdbox.attestation.structures import (
+    NotAQuote,
+    StructureError,
+    _quote,
+    _signature,
+    _whole,
+    name_of,
+    parse_quote,
+    parse_signature,
+)
 from sdbox.attestation.verdict import Clock, Verdict
 from sdbox.boot.reference import ReferenceValues
 from sdbox.protocol.reasons import Reason
@@ -171,3 +182,18 @@ def test_memory_is_bounded_and_keeps_only_what_was_accepted() -> None:
 def test_secrets_of_the_conversation_stay_out_of_repr() -> None:
     assert repr(f.NONCE) not in repr(expected())
     assert repr(f.EXPORTER) not in repr(expected())
+
+
+@given(place=st.integers(0, 400), value=st.integers(0, 255), what=st.sampled_from(["attest", "signature"]))
+def test_the_short_way_through_a_structure_says_what_the_long_way_says(place: int, value: int, what: str) -> None:
+    """Rows 8 and 9: one encoding, two readers of it. A byte is changed, or added at the end."""
+    data = bytearray(getattr(GOOD, what))
+    data[place : place + 1] = bytes([value])
+    short, long = (parse_quote, _quote) if what == "attest" else (parse_signature, _signature)
+    try:
+        wanted = _whole(bytes(data), long)
+    except (StructureError, NotAQuote) as error:
+        with pytest.raises(type(error)):
+            short(bytes(data))
+    else:
+        assert short(bytes(data)) == wanted

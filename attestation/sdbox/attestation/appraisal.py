@@ -25,6 +25,7 @@ from sdbox.attestation.keys import Key, KeyMemory, load_key
 from sdbox.attestation.logchecks import Facts, LogMemory, Rules, examine, log_digest
 from sdbox.attestation.policy import NO_POLICY, Policy, selection
 from sdbox.attestation.structures import (
+    Algorithm,
     NotAQuote,
     Quote,
     StructureError,
@@ -70,8 +71,13 @@ class Memory:
 
     def __init__(self, reference: ReferenceValues, policy: Policy, *, logs: int = 1024, keys: int = 4096) -> None:
         self.rules = Rules(reference, policy, selection(reference, policy))
+        self.failures = tuple(_rule_failures(reference, policy))
         self.logs = LogMemory(self.rules, logs)
         self.keys = KeyMemory(keys)
+
+    def fits(self, expected: Expected) -> bool:
+        """Return whether it was made for these rules: else it says nothing."""
+        return self.rules.reference is expected.reference and self.rules.policy is expected.policy
 
 
 def appraise(evidence: Evidence, expected: Expected, memory: Memory | None = None) -> Verdict:
@@ -83,11 +89,12 @@ def appraise(evidence: Evidence, expected: Expected, memory: Memory | None = Non
 
 
 def _appraise(evidence: Evidence, expected: Expected, memory: Memory | None) -> Verdict:
+    if memory is not None and not memory.fits(expected):
+        memory = None
     failures: list[Failure] = []
     quote = _parsed(parse_quote, evidence.attest, "attest", failures)
     signature = _parsed(parse_signature, evidence.signature, "signature", failures)
-    load = memory.keys.load if memory else load_key
-    key = _parsed(load, evidence.ak_public, "ak-public", failures)
+    key = _parsed(memory.keys.load if memory else load_key, evidence.ak_public, "ak-public", failures)
     if len(evidence.event_log) > MAX_EVENT_LOG:
         failures.append(failure("malformed-eventlog", f"more than {MAX_EVENT_LOG} bytes"))
         return Verdict(tuple(failures))
@@ -95,61 +102,61 @@ def _appraise(evidence: Evidence, expected: Expected, memory: Memory | None) -> 
         failures += ak_failures(key, expected.ak_name)
     if key and signature:
         failures += signature_failures(key, signature, evidence.attest)
-    failures += _image_failures(expected)
+    failures += memory.failures if memory else _rule_failures(expected.reference, expected.policy)
     name = expected.ak_name or b""
     if quote is None:
         return Verdict(tuple(failures), name)
     digest = expected.log_digest if expected.log_digest and not evidence.event_log else log_digest(evidence.event_log)
-    failures += _quote_failures(evidence, expected, quote, (key, digest))
-    notes = _judge_log(evidence, expected, quote, _LogInput(digest, memory, failures))
+    case = _Case(evidence, expected, quote, memory.rules if memory else expected.rules(), digest)
+    failures += _quote_failures(case, key)
+    notes = _judge_log(case, memory, failures)
     return Verdict(tuple(failures), name, Seen(quote.clock, digest), notes)
 
 
-def _quote_failures(
-    evidence: Evidence, expected: Expected, quote: Quote, rest: tuple[Key | None, bytes]
-) -> Iterator[Failure]:
-    key, digest = rest
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What is judged, once the quote is known to be one."""
+
+    evidence: Evidence
+    expected: Expected
+    quote: Quote
+    rules: Rules
+    log_digest: bytes
+
+
+def _quote_failures(case: _Case, key: Key | None) -> Iterator[Failure]:
+    expected, quote, digest = case.expected, case.quote, case.log_digest
     wanted = qualifying_data_for(expected.nonce, expected.exporter, expected.box_id.bytes, digest)
     if not hmac.compare_digest(quote.qualifying, wanted):
         yield failure("qualifying-data", "not made for this nonce, channel, box and log")
-    rules = selection(expected.reference, expected.policy)
-    yield from pcr_failures(quote, evidence.pcrs, rules, key.public.scheme[1] if key else 0)
+    yield from pcr_failures(quote, case.evidence.pcrs, case.rules.pcrs, key.public.scheme[1] if key else 0)
     yield from clock_failures(quote.clock, digest, expected.previous, connected=expected.connected)
     yield from identity_failures(quote, key, expected)
 
 
-@dataclass(frozen=True, slots=True)
-class _LogInput:
-    digest: bytes
-    memory: Memory | None
-    failures: list[Failure]
-
-
-def _judge_log(evidence: Evidence, expected: Expected, quote: Quote, given: _LogInput) -> tuple[str, ...]:
-    """Add what the log shows to the failures; returns the quirks that were tolerated.
+def _judge_log(case: _Case, memory: Memory | None, failures: list[Failure]) -> tuple[str, ...]:
+    """Add what the log shows to `failures`; returns the quirks that were tolerated.
 
     What a log says counts only if the quote confirms it for exactly the policy's PCRs; else row 12, 13 or 18 failed.
     """
-    rules = given.memory.rules if given.memory else expected.rules()
-    facts = given.memory.logs.find(rules, given.digest) if given.memory else None
-    known = facts is not None
-    if facts is None:
-        if expected.log_digest and not evidence.event_log:
-            given.failures.append(failure("eventlog-unknown", "no log was sent, and none with that digest is known"))
-            return ()
-        facts = examine(evidence.event_log, rules)
-    given.failures.extend(facts.broken)
-    signed = [index for _, indices in quote.selections for index in indices]
-    wrong = [index for index in signed if facts.values and facts.values.get(index) != evidence.pcrs.get(index)]
-    if wrong and tuple(signed) == rules.pcrs and set(evidence.pcrs) == set(signed):
-        listed = ", ".join(map(str, wrong))
-        given.failures.append(failure("eventlog-replay", f"the log does not give the quoted value of PCR {listed}"))
-    if wrong or tuple(signed) != rules.pcrs or not facts.values:
-        given.failures.extend(value_failures(evidence.pcrs, signed, expected.reference))
+    log, rules, values = case.evidence.event_log, case.rules, case.evidence.pcrs
+    known = memory.logs.find(rules, case.log_digest) if memory else None
+    if known is None and case.expected.log_digest and not log:
+        failures.append(failure("eventlog-unknown", "no log was sent, and none with that digest is known"))
+        return ()
+    facts = known or examine(log, rules)
+    failures += facts.broken
+    if facts.values and facts.values == values and case.quote.selections == ((Algorithm.SHA256, rules.pcrs),):
+        failures += facts.believed
+        if memory and not known and not failures:
+            memory.logs.keep(rules, case.log_digest, facts)
         return facts.notes
-    given.failures.extend(facts.believed)
-    if given.memory and not known and not given.failures:
-        given.memory.logs.keep(rules, given.digest, facts)
+    signed = [index for _, indices in case.quote.selections for index in indices]
+    wrong = [index for index in signed if facts.values and facts.values.get(index) != values.get(index)]
+    if wrong and tuple(signed) == rules.pcrs and set(values) == set(signed):
+        listed = ", ".join(map(str, wrong))
+        failures.append(failure("eventlog-replay", f"the log does not give the quoted value of PCR {listed}"))
+    failures += value_failures(values, signed, case.expected.reference)
     return facts.notes
 
 
@@ -163,9 +170,8 @@ def _parsed(parse: Callable[[bytes], _T], data: bytes, what: str, failures: list
     return None
 
 
-def _image_failures(expected: Expected) -> Iterator[Failure]:
+def _rule_failures(reference: ReferenceValues, policy: Policy) -> Iterator[Failure]:
     """Row 30, and row 28: what is quoted must have an expected value or be advisory, and something must be expected."""
-    reference, policy = expected.reference, expected.policy
     values = set(reference.expected())
     if not values or not reference.pcr_selection or set(reference.pcr_selection) != values | set(reference.advisory):
         yield failure("policy", "the reference values do not say what to expect of every selected PCR")

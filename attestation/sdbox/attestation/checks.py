@@ -15,13 +15,14 @@ from sdbox.attestation.verdict import Clock, Failure, Seen
 from sdbox.boot.pcr import ALGORITHM_IDS, Bank
 
 RESETTABLE = frozenset({16, 21, 22, 23})  # an operating system can reset these (PC Client Platform TPM Profile, 4.6)
-_REQUIRED = (
+_REQUIRED = int(
     Attributes.FIXED_TPM
     | Attributes.FIXED_PARENT
     | Attributes.SENSITIVE_DATA_ORIGIN
     | Attributes.RESTRICTED
     | Attributes.SIGN
 )
+_DECRYPT = int(Attributes.DECRYPT)
 _ENDORSEMENT = (0x4000000B).to_bytes(4, "big")  # TPM_RH_ENDORSEMENT; a permanent handle is its own name
 _ALLOWED_SCHEMES = frozenset(
     {
@@ -46,8 +47,8 @@ class Identity(Protocol):
 
 def ak_failures(key: Key, activated: bytes | None) -> Iterator[Failure]:
     """Row 4: only a restricted signing key of this TPM cannot be made to sign a forged TPMS_ATTEST."""
-    attributes = key.public.attributes
-    if attributes & _REQUIRED != _REQUIRED or attributes & Attributes.DECRYPT:
+    attributes = key.public.attributes.value
+    if attributes & _REQUIRED != _REQUIRED or attributes & _DECRYPT:
         yield failure("ak-attributes", f"attributes 0x{attributes:08X} are not an attestation key's")
     if activated is not None and not hmac.compare_digest(key.name, activated):
         yield failure("ak-name", "not the key whose credential was activated")
@@ -75,13 +76,13 @@ def pcr_failures(quote: Quote, pcrs: Mapping[int, bytes], policy: tuple[int, ...
     if quote.selections != wanted:
         yield failure("pcr-selection", f"signed {_show(quote.selections)}, the policy wants {_show(wanted)}")
     signed = [index for _, indices in quote.selections for index in indices]
-    if set(signed) & RESETTABLE:
+    if not RESETTABLE.isdisjoint(signed):
         yield failure("pcr-resettable", f"the quote covers a PCR that software can reset: {signed}")
     if sorted(pcrs) != sorted(signed) or any(len(value) != Bank.SHA256.size for value in pcrs.values()):
         yield failure("pcr-values", f"values given for {sorted(pcrs)}, signed {signed}")
     elif hash_id in HASHES:
-        joined = b"".join(pcrs[index] for index in signed)
-        if not hmac.compare_digest(hashlib.new(ALGORITHM_IDS[hash_id], joined).digest(), quote.pcr_digest):
+        joined = b"".join([pcrs[index] for index in signed])
+        if not hmac.compare_digest(ALGORITHM_IDS[hash_id].digest(joined), quote.pcr_digest):
             yield failure("pcr-digest", "the signed digest is not that of the values given")
 
 
