@@ -74,13 +74,21 @@ def test_a_declared_user_that_was_not_made_stops_the_build(tmp_path: Path) -> No
 
 
 def test_component_files_go_where_systemd_and_dbus_look(tmp_path: Path) -> None:
-    for name in ("units/a.service", "units/x.d/y.conf", "units/README.md", "dbus/b.conf", "sysusers/c.conf"):
+    for name in (
+        "units/a.service",
+        "units/x.d/y.conf",
+        "units/README.md",
+        "dbus/b.conf",
+        "sysusers/c.conf",
+        "udev/d.rules",
+    ):
         _write(tmp_path / name)
     assert [place for _, place in component_files(tmp_path)] == [
         "usr/lib/systemd/system/a.service",
         "usr/lib/systemd/system/x.d/y.conf",
         "usr/share/dbus-1/system.d/b.conf",
         "usr/lib/sysusers.d/c.conf",
+        "usr/lib/udev/rules.d/d.rules",
     ]
 
 

@@ -49,6 +49,7 @@ class Hands:
         self.pictures = pictures
         self.projects: tuple[str, ...] = ()
         self._phases = machine.console.mark()
+        self._touched = 0  # the card's events up to the last touch
         pictures.mkdir(parents=True, exist_ok=True)
 
     def see(
@@ -117,8 +118,9 @@ class Hands:
         return self.see(wanted)
 
     def finger(self, finger: str = "good", wanted: Collection[str] = AFTER_LOGIN) -> str:
-        """Touch the sensor once, as soon as it waits."""
-        self.card.wait_event("sensor wait", 30)
+        """Touch the sensor once, as soon as it waits: the card's own or the box's, the same process is both."""
+        self.card.wait_event("sensor wait", 30, since=self._touched)
+        self._touched = self.card.mark()
         self.card.touch(finger)
         self.timeline.mark(f"finger {finger}", "bench")
         return self.see(wanted)

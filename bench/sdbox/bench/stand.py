@@ -65,13 +65,18 @@ def machine_spec(image: BuiltImage, lab: Lab, work: Path, tpm: TpmState) -> Mach
 
 @contextmanager
 def card_near(machine: Machine, card: Card) -> Iterator[CardAtHand]:
-    """Yield an emulated card beside the machine's reader, not yet inserted; its process ends with the block."""
+    """Yield an emulated card beside the machine's reader, not yet inserted; its process ends with the block.
+
+    For a card that compares a finger of the box's sensor the process is that sensor as well.
+    """
     if is_token(card.variant):
         with _token_near(machine, card) as token:
             yield token
         return
     pki = ensure_development_pki()
     options = ("--card-root", str(pki.key("card-root")), *card.options)
+    if variant_named(card.variant).wants_box_sensor:
+        options += ("--sensor", f"unix:{machine.plug_sensor()}")
     spec = CardSpec(card.variant, card.projects, pki.certificate("card-ca"), pki.key("card-ca"), options)
     with CardProcess(spec, machine.spec, machine.spec.work) as process:
         yield process

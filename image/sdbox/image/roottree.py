@@ -28,6 +28,7 @@ COMPONENT_FILES = (
     ("dbus", "*.conf", "usr/share/dbus-1/system.d"),
     ("sysusers", "*.conf", "usr/lib/sysusers.d"),
     ("tmpfiles", "*.conf", "usr/lib/tmpfiles.d"),
+    ("udev", "*.rules", "usr/lib/udev/rules.d"),
     ("presets", "*.preset", "usr/lib/systemd/system-preset"),
 )
 

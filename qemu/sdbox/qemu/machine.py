@@ -30,6 +30,7 @@ from sdbox.qemu.spec import MachineSpec, arguments
 from sdbox.qemu.tpm import TpmProcess
 
 QMP_SECONDS = 20.0
+SENSOR_SERIAL = "sdbox-sensor"  # of the bridge: the box's udev rule knows its sensor by it
 
 
 class Machine:
@@ -146,6 +147,19 @@ class Machine:
         """Wait for a console line that matches `pattern`; see `console` for phases, states and refusals."""
         self.console.wait(pattern, seconds, since=since)
 
+    def plug_sensor(self) -> Path:
+        """Build the box's fingerprint sensor in and return the socket where its twin, once connected, switches it on.
+
+        A serial line behind a USB bridge, added to the running machine: QEMU cannot save one with it (usb-serial).
+        """
+        address = self.spec.sensor_address
+        if not address.is_socket():
+            where = {"type": "unix", "data": {"path": str(address)}}
+            backend = {"type": "socket", "data": {"addr": where, "server": True, "wait": False}}
+            self.qmp("chardev-add", id="sensor", backend=backend)
+            self.qmp("device_add", driver="usb-serial", id="sensor", chardev="sensor", serial=SENSOR_SERIAL)
+        return address
+
     def reset(self) -> None:
         """Press the reset button."""
         self.qmp("system_reset")
@@ -185,7 +199,8 @@ class Machine:
 def prepare(spec: MachineSpec) -> None:
     """Make what the machine's work folder lacks: disk overlay and copies of firmware and variables."""
     spec.work.mkdir(parents=True, exist_ok=True)
-    for stale in (spec.card_address, spec.console_address, spec.second_serial_address, spec.console_log):
+    sockets = (spec.card_address, spec.sensor_address, spec.console_address, spec.second_serial_address)
+    for stale in (*sockets, spec.console_log):
         stale.unlink(missing_ok=True)
     if spec.firmware is not None:
         for source, copy in ((spec.firmware.code, spec.firmware_code), (spec.firmware.variables, spec.variables)):

@@ -81,6 +81,11 @@ class MachineSpec:
         return self.work / "serial2.sock"
 
     @property
+    def sensor_address(self) -> Path:
+        """Unix socket on which a plugged-in fingerprint sensor waits for its twin."""
+        return self.work / "sensor.sock"
+
+    @property
     def overlay(self) -> Path:
         """What this machine wrote to its disk."""
         return self.work / "disk.qcow2"
