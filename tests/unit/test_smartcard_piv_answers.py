@@ -9,13 +9,12 @@ from typing import Final
 import pytest
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa, utils
+from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdbox.smartcard.apdu import ANSWER_LIMIT, Answer, ApduError, exchange
 from sdbox.smartcard.bit import BitError, EnrolledFinger, parse_bit_group
-from sdbox.smartcard.certificates import PSS_SHA256
 from sdbox.smartcard.minutiae import Direction, Limits, Method, Order
 from sdbox.smartcard.piv import PivApplication, PivError, Verdict, gunzip
 from sdbox.smartcard.pss import pad_pss_sha256
@@ -211,9 +210,10 @@ def test_pss_padding_is_what_the_library_accepts() -> None:
     block = pad_pss_sha256(digest, 2048)
     signature = pow(int.from_bytes(block, "big"), numbers.d, numbers.public_numbers.n).to_bytes(256, "big")
     prehashed = utils.Prehashed(hashes.SHA256())
-    key.public_key().verify(signature, digest, PSS_SHA256, prehashed)
+    pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+    key.public_key().verify(signature, digest, pss, prehashed)
     with pytest.raises(InvalidSignature):
-        key.public_key().verify(signature, bytes(32), PSS_SHA256, prehashed)
+        key.public_key().verify(signature, bytes(32), pss, prehashed)
     assert pad_pss_sha256(digest, 2048) != block, "salted"
     with pytest.raises(ValueError):
         pad_pss_sha256(digest[:-1], 2048)
