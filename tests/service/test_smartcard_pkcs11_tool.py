@@ -22,6 +22,9 @@ LOGIN = ("--login", "--pin", PIN)
 CARDS = [
     ("gids", "rsa2048", "02"),
     ("isoapplet", "rsa2048", "03"),
+    ("myeid", "p256", "03"),
+    ("myeid", "p384", "03"),
+    ("myeid", "rsa2048", "03"),
     ("openpgp", "p256", "03"),
     ("openpgp", "p384", "03"),
     ("openpgp", "rsa2048", "03"),

@@ -10,7 +10,7 @@ from sdbox.smartcard.virtual.shell import CardRefusal
 from sdbox.smartcard.virtual.tlv import tlv
 
 MASTER: Final = 0x3F00
-FOLDER, TRANSPARENT = 0x38, 0x01  # file descriptor bytes (table 12)
+FOLDER, TRANSPARENT, KEY = 0x38, 0x01, 0x11  # file descriptor bytes (table 12); a key's is the card's own
 NO_ANSWER: Final = 0x0C  # SELECT with this P2 wants no control information
 BY_ID, CHILD_FOLDER, CHILD_FILE, PARENT, BY_NAME, FROM_MASTER, FROM_CURRENT = 0x00, 0x01, 0x02, 0x03, 0x04, 0x08, 0x09
 
@@ -24,9 +24,11 @@ def no_more(_path: FilePath, _content: bytes | None) -> bytes:
 
 
 class FileSystem:
-    """Files by their whole path in hex (3F0050155031); folders are what the paths lead through."""
+    """Files by their whole path in hex (3F0050155031), None for a key; folders are what the paths lead through."""
 
-    def __init__(self, files: Mapping[str, bytes], names: Mapping[bytes, str], describe: Describe = no_more) -> None:
+    def __init__(
+        self, files: Mapping[str, bytes | None], names: Mapping[bytes, str], describe: Describe = no_more
+    ) -> None:
         self._files = {_path(text): content for text, content in files.items()}
         self._folders = {path[:end] for path in self._files for end in range(1, len(path))}
         self._names = {name: _path(text) for name, text in names.items()}
@@ -48,7 +50,7 @@ class FileSystem:
         """READ BINARY (11.3.3) of the selected file; fewer bytes than asked for at its end."""
         content = self._files.get(self.current)
         if content is None:
-            raise CardRefusal(Status.NO_EF)
+            raise CardRefusal(Status.NOT_ALLOWED if self.current in self._files else Status.NO_EF)
         offset = (command.p1 & 0x7F) << 8 | command.p2
         if offset > len(content):
             raise CardRefusal(Status.WRONG_OFFSET)
@@ -80,7 +82,7 @@ class FileSystem:
     def _control(self, path: FilePath) -> bytes:
         content = self._files.get(path)
         size = b"" if content is None else tlv(0x80, len(content).to_bytes(2, "big"))
-        kind = tlv(0x82, bytes([FOLDER if content is None else TRANSPARENT]))
+        kind = tlv(0x82, bytes([FOLDER if path in self._folders else KEY if content is None else TRANSPARENT]))
         return tlv(0x6F, size, kind, tlv(0x83, path[-1].to_bytes(2, "big")), self._describe(path, content))
 
 

@@ -17,7 +17,7 @@ from sdbox.smartcard.virtual.apdu import Command, Status
 from sdbox.smartcard.virtual.filesystem import BY_NAME, FileSystem
 from sdbox.smartcard.virtual.keys import ecdsa_der, rsa_decrypt_pkcs1, rsa_sign_pkcs1, rsa_sign_pss
 from sdbox.smartcard.virtual.personalise import CardKey, FilledContainer
-from sdbox.smartcard.virtual.pkcs15 import FOLDER, KeyPlace, PinRules, directory
+from sdbox.smartcard.virtual.pkcs15 import FOLDER, KeyPlace, Layout, PinRules, directory
 from sdbox.smartcard.virtual.sensor import Report
 from sdbox.smartcard.virtual.shell import CardRefusal, Handler, Pin, Shell
 from sdbox.smartcard.virtual.tlv import parse_tlvs
@@ -28,6 +28,7 @@ VERSION: Final = bytes.fromhex("0100" + "0F")  # and its features: extended leng
 KEYS: Final = 16
 MAX_TRIES: Final = 3
 PIN: Final = PinRules(reference=1, flags=0x8C, shortest=4, stored=16, padding=0)
+LAYOUT: Final = Layout("JavaCard isoApplet", PIN)
 PKCS1, PSS, ECDSA = 0x11, 0x12, 0x21
 SIGN, DECIPHER = 0xB6, 0xB8
 CHALLENGE_LIMIT: Final = 256
@@ -46,7 +47,7 @@ class IsoAppletCard:
         self._pin = Pin(padded, MAX_TRIES, report, blocked=0x63C0, tells=False)
         self._keys: list[CardKey] = [container.key for container in containers]
         places = [KeyPlace(index, FOLDER, f"{FOLDER}34{index:02X}") for index in range(KEYS)]
-        self._files = FileSystem(directory("JavaCard isoApplet", serial, PIN, containers, places), {})
+        self._files = FileSystem(directory(LAYOUT, serial, containers, places), {})
         self.handlers: Mapping[int, Handler] = {
             0xA4: self._select,
             0xB0: self._files.read,

@@ -11,6 +11,7 @@ from sdbox.smartcard.virtual.faults import Blockable
 from sdbox.smartcard.virtual.gids import GidsCard
 from sdbox.smartcard.virtual.goid import GoidCard
 from sdbox.smartcard.virtual.isoapplet import IsoAppletCard
+from sdbox.smartcard.virtual.myeid import MyEidCard
 from sdbox.smartcard.virtual.openpgp import OpenPgpCard
 from sdbox.smartcard.virtual.personalise import FilledContainer
 from sdbox.smartcard.virtual.piv import OCC_ATR, PivCard
@@ -65,6 +66,10 @@ def _isoapplet(parts: Parts) -> Blockable:
     return IsoAppletCard(parts.serial, parts.containers, parts.pin, parts.report)
 
 
+def _myeid(parts: Parts) -> Blockable:
+    return MyEidCard(parts.serial, parts.containers, parts.pin, parts.report)
+
+
 def _openpgp(parts: Parts) -> Blockable:
     return OpenPgpCard(parts.serial, parts.containers, parts.pin, parts.report)
 
@@ -73,6 +78,7 @@ MODELS: Final[Mapping[str, Callable[[Parts], Blockable]]] = {
     "gids": _gids,
     "goid": _goid,
     "isoapplet": _isoapplet,
+    "myeid": _myeid,
     "openpgp": _openpgp,
     "piv": _piv,
     "piv-occ": _piv_occ,

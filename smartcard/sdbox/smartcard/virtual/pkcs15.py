@@ -33,6 +33,15 @@ class PinRules:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """What differs from card to card; `certificates` is the file that lists them."""
+
+    label: str
+    pin: PinRules
+    certificates: str = "4404"
+
+
+@dataclass(frozen=True, slots=True)
 class KeyPlace:
     """Where a container lies: the card's key reference, the key's path and the certificate's, in hex."""
 
@@ -57,19 +66,18 @@ def path_of(text: str) -> bytes:
 
 
 def directory(
-    label: str, serial: str, pin: PinRules, containers: Sequence[FilledContainer], places: Sequence[KeyPlace]
+    layout: Layout, serial: str, containers: Sequence[FilledContainer], places: Sequence[KeyPlace]
 ) -> dict[str, bytes]:
-    """Return EF.DIR and the files of the application's folder, by path."""
+    """Return EF.DIR and the files of the application's folder, by path. `serial` is in hex."""
     pairs = list(zip(containers, places, strict=False))
+    lists = ((0xA8, "4401"), (0xA0, "4402"), (0xA4, layout.certificates))
     return {
-        "3F002F00": tlv(0x61, tlv(0x4F, AID), tlv(0x50, label.encode()), tlv(0x51, bytes.fromhex(FOLDER))),
-        f"{FOLDER}5031": b"".join(
-            tlv(tag, path_of(FOLDER + file)) for tag, file in ((0xA8, "4401"), (0xA0, "4402"), (0xA4, "4404"))
-        ),
-        f"{FOLDER}5032": _token_information(label, serial),
-        f"{FOLDER}4401": _pin(pin),
+        "3F002F00": tlv(0x61, tlv(0x4F, AID), tlv(0x50, layout.label.encode()), tlv(0x51, bytes.fromhex(FOLDER))),
+        f"{FOLDER}5031": b"".join(tlv(tag, path_of(FOLDER + file)) for tag, file in lists),
+        f"{FOLDER}5032": _token_information(layout.label, serial),
+        f"{FOLDER}4401": _pin(layout.pin),
         f"{FOLDER}4402": b"".join(_private_key(index, *pair) for index, pair in enumerate(pairs, 1)),
-        f"{FOLDER}4404": b"".join(_certificate(index, *pair) for index, pair in enumerate(pairs, 1)),
+        f"{FOLDER}{layout.certificates}": b"".join(_certificate(index, *pair) for index, pair in enumerate(pairs, 1)),
         **{place.certificate: container.certificate for container, place in pairs},
     }
 
