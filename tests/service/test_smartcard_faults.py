@@ -30,7 +30,7 @@ from tests.service.smartcard_bench import (
 
 pytestmark = pytest.mark.root
 P256 = 0x0403
-VARIANTS = ("piv", "sc-hsm-bio")
+VARIANTS = ("piv", "piv-occ", "sc-hsm-bio")
 COMMAND = (sys.executable, "-m", "sdbox.smartcard.cli")
 
 

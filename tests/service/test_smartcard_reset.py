@@ -12,6 +12,7 @@ import pytest
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.pcsc import ask_card
 from sdbox.smartcard.variants import variant_named
+from sdbox.smartcard.virtual.piv_references import enrolled_template
 from tests.service.smartcard_bench import PIN, READER, Pcscd, emulated_card, running_pcscd, sees_card, wait_for
 
 pytestmark = pytest.mark.root
@@ -42,15 +43,19 @@ while time.monotonic() < end:
     except PcscError:
         pass
 """
+PIV_SIGN = "0087119A26 7C2482008120" + 32 * "00" + "00"
 SIGN = {
     "sc-hsm-bio": "8068017000 0020" + 32 * "00" + "0000",
-    "piv": "0087119A26 7C2482008120" + 32 * "00" + "00",
+    "piv": PIV_SIGN,
+    "piv-occ": PIV_SIGN,
 }
+FINGER = enrolled_template("good")
 
 
 OPEN = {
     "sc-hsm-bio": ("00A404000BE82B0601040181C31F0201", "0020008100"),
     "piv": ("00A404000BA00000030800001000010000", "0020008008313233343536FFFF"),
+    "piv-occ": ("00A404000BA00000030800001000010000", f"00200096{len(FINGER):02X}{FINGER.hex()}"),
 }
 
 
@@ -68,7 +73,7 @@ class Thief:
         return output.count("signed")
 
 
-@pytest.mark.parametrize("name", ["sc-hsm-bio", "piv"])
+@pytest.mark.parametrize("name", ["sc-hsm-bio", "piv", "piv-occ"])
 def test_a_card_left_open_signs_for_anybody(pcscd: Pcscd, name: str) -> None:
     """The danger is real: without a reset the thief of the next tests succeeds."""
     with emulated_card(pcscd, name) as card:
@@ -80,7 +85,7 @@ def test_a_card_left_open_signs_for_anybody(pcscd: Pcscd, name: str) -> None:
         assert Thief(name, 1).signatures() > 0
 
 
-@pytest.mark.parametrize("name", ["sc-hsm-bio", "piv"])
+@pytest.mark.parametrize("name", ["sc-hsm-bio", "piv", "piv-occ"])
 def test_no_other_process_signs_during_or_after_a_session(pcscd: Pcscd, name: str) -> None:
     with emulated_card(pcscd, name) as card:
         card.insert()
@@ -88,7 +93,7 @@ def test_no_other_process_signs_during_or_after_a_session(pcscd: Pcscd, name: st
 
         async def scene() -> None:
             worker = await start(name)
-            identity = await worker.login(None if name == "sc-hsm-bio" else bytearray(PIN.encode()))
+            identity = await worker.login(bytearray(PIN.encode()) if name == "piv" else None)
             thief = Thief(name, 3)
             await asyncio.sleep(1)
             await worker.sign(identity.containers[0].key_id, b"content", [P256])
@@ -99,15 +104,16 @@ def test_no_other_process_signs_during_or_after_a_session(pcscd: Pcscd, name: st
         assert card.events.count("sign") == 1
 
 
-def test_a_killed_worker_leaves_no_open_card(pcscd: Pcscd) -> None:
-    with emulated_card(pcscd, "sc-hsm-bio") as card:
+@pytest.mark.parametrize("name", ["sc-hsm-bio", "piv-occ"])
+def test_a_killed_worker_leaves_no_open_card(pcscd: Pcscd, name: str) -> None:
+    with emulated_card(pcscd, name) as card:
         card.insert()
         card.tell("auto good")
 
         async def scene() -> None:
-            worker = await start("sc-hsm-bio")
+            worker = await start(name)
             await worker.login(None)
-            thief = Thief("sc-hsm-bio", 2)
+            thief = Thief(name, 2)
             await asyncio.sleep(0.5)
             worker.kill()
             await worker.close()
