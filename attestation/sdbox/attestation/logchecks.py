@@ -25,25 +25,27 @@ _TOLERATED = frozenset({Quirk.UNKNOWN_ALGORITHM, Quirk.MISSING_DIGESTS})  # abou
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What a log says once it is believed: `values` it replays to, and what is wrong if a quote confirms them.
-
-    `broken` is wrong whatever the quote says: a log that can not be read has no values.
-    """
-
-    broken: tuple[Failure, ...]
-    values: dict[int, bytes]
-    believed: tuple[Failure, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Rules:
     """What the facts depend on beside the log: the reference values, the policy, and the PCRs quoted."""
 
     reference: ReferenceValues
     policy: Policy
     pcrs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a log says once it is believed: `values` it replays to, and what is wrong if a quote confirms them.
+
+    `broken` is wrong whatever the quote says: a log that can not be read has no values. `rules` are those it was
+    examined by.
+    """
+
+    rules: Rules
+    broken: tuple[Failure, ...]
+    values: dict[int, bytes]
+    believed: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class LogMemory:
@@ -84,15 +86,15 @@ def examine(data: bytes, rules: Rules) -> Facts:
     try:
         log = parse_event_log(data)
     except EventLogError as error:
-        return Facts((failure("eventlog", str(error)),), {})
+        return Facts(rules, (failure("eventlog", str(error)),), {})
     broken = tuple(_format_failures(log))
     notes = tuple(f"{note.quirk}: {note.text}" for note in log.notes)
     try:
         values = replay_quoted(log, Bank.SHA256, rules.pcrs)
         verified = verify(log, Bank.SHA256, values)
     except ReplayError as error:
-        return Facts((*broken, failure("eventlog-replay", str(error))), {}, (), notes)
-    return Facts(broken, values, tuple(_believed(verified, values, rules)), notes)
+        return Facts(rules, (*broken, failure("eventlog-replay", str(error))), {}, (), notes)
+    return Facts(rules, broken, values, tuple(_believed(verified, values, rules)), notes)
 
 
 def log_digest(data: bytes) -> bytes:

@@ -10,11 +10,11 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
-from sdbox.attestation.verdict import Seen
 from sdbox.gateway.ear import EarIssuer
 from sdbox.gateway.limits import RateLimit
+from sdbox.gateway.passes import Pass, Passes
 from sdbox.gateway.store import RevocationKind, Store
-from sdbox.gateway.verifier import Credential, Fresh, Verifier, describe, make_challenge
+from sdbox.gateway.verifier import Credential, Fresh, Judgement, Verifier, describe, make_challenge
 from sdbox.protocol import messages as m
 from sdbox.protocol.contexts import NONCE_SIZE
 from sdbox.protocol.reasons import Reason, Refusal
@@ -31,6 +31,7 @@ class BoxServices:
     """What the proof needs; the same for all connections."""
 
     store: Store
+    passes: Passes
     verifier: Verifier
     issuer: EarIssuer
     limit: RateLimit
@@ -46,7 +47,7 @@ class BoxProof:
         self._exporter = exporter
         self._ak_name = b""
         self._credential: Credential | None = None
-        self._seen: Seen | None = None
+        self._last: Judgement | None = None  # accepted, on this channel
         self._nonce = b""
         self._nonce_until = 0.0
         self._renew_at = self._lapses_at = 0.0
@@ -79,16 +80,35 @@ class BoxProof:
         if time.monotonic() > self._nonce_until:
             raise Refusal(Reason.BOX_EVIDENCE, "nonce too old")
         evidence = Evidence(message.attest, message.signature, message.ak_public, message.event_log, message.pcrs)
-        fresh = Fresh(nonce, self._exporter, self.box_id, self._ak_name, self._seen, connected=self._seen is not None)
-        judgement = await self._services.verifier.judge(evidence, fresh)
+        before = await asyncio.to_thread(self._services.passes.last, self.box_id)
+        judgement = await self._services.verifier.judge(evidence, self._fresh(nonce, self.box_id, before))
         if (reason := judgement.verdict.reason) is not None:
             raise Refusal(reason, describe(judgement.verdict))
-        self._seen = judgement.verdict.seen
+        self._last = judgement
+        await asyncio.to_thread(self._remember, self.box_id, judgement)
         lifetime = self._services.issuer.lifetime
         self._renew_at = time.monotonic() + RENEW_AT * lifetime
         self._lapses_at = time.monotonic() + lifetime
         ear = self._services.issuer.issue(judgement.verdict, judgement.subject)
         return m.Attested(ear, int(lifetime), nonce_for_card)
+
+    def _fresh(self, nonce: bytes, box_id: BoxId, before: Pass | None) -> Fresh:
+        """On this channel the log need not be sent twice, nor may the TPM be reset; the box's history always counts."""
+        last = self._last
+        seen = last.verdict.seen if last else (before.seen if before else None)
+        return Fresh(
+            nonce,
+            self._exporter,
+            box_id,
+            self._ak_name,
+            previous=seen,
+            enrolled_ak=before.ak_name if before else None,
+            renews=last,
+        )
+
+    def _remember(self, box_id: BoxId, judgement: Judgement) -> None:
+        if (seen := judgement.verdict.seen) is not None:
+            self._services.passes.keep(box_id, self._ak_name, seen, image_version=judgement.subject.image_version)
 
     def renewal(self) -> m.Renew | None:
         """Return the request for fresh evidence once it is due and none is outstanding."""

@@ -71,6 +71,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ear_key: Path
     references: tuple[Path, ...]
     database: str
+    policy: Path | None = None  # policy.json of docs/attestation.md
+    firmware: tuple[Path, ...] = ()  # firmware profiles (`sdbox reference learn`)
     result_seconds: Seconds = 300
     lease_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15
     limits: Limits = Limits()
@@ -128,6 +130,8 @@ def _anchored(config: Config, folder: Path) -> Config:
         card_ca=folder / config.card_ca,
         ear_key=folder / config.ear_key,
         references=tuple(folder / path for path in config.references),
+        policy=folder / config.policy if config.policy else None,
+        firmware=tuple(folder / path for path in config.firmware),
         bubble=bubbles,
         issuing=anchored(config.issuing, folder),
     )

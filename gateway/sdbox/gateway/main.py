@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sdbox.gateway.config import Config, ConfigError, load_config
 from sdbox.gateway.crl import revoked_serials
+from sdbox.gateway.passes import Passes
 from sdbox.gateway.record import sanitised
 from sdbox.gateway.renewalbook import RenewalBook
 from sdbox.gateway.server import run_gateway
@@ -88,7 +89,29 @@ def forget(path: Path, box_id: BoxId) -> None:
     with _store(path) as store:
         if not store.forget(box_id):
             _fail(f"box {box_id} is not enrolled")
+        Passes(store).forget(box_id)
         store.append({"event": "forgotten", "box": str(box_id)})
+
+
+@main.command("forget-clock")
+@_config
+@click.option("--box-id", required=True, type=_Uuid())
+def forget_clock(path: Path, box_id: BoxId) -> None:
+    """Forget what was seen of a box's TPM: needed after its TPM was cleared or replaced on purpose, and only then."""
+    with _store(path) as store:
+        if not Passes(store).forget(box_id):
+            _fail(f"box {box_id} has never passed")
+        store.append({"event": "clock-forgotten", "box": str(box_id)})
+
+
+@main.command()
+@_config
+def passes(path: Path) -> None:
+    """Print, as JSON lines, when each box last passed the appraisal: a verifier that stopped working shows here."""
+    with _store(path) as store:
+        for box, known in Passes(store).all():
+            line = {"box": str(box), "last_pass": known.at, "age_seconds": round(known.age(), 1)}
+            click.echo(json.dumps(line | {"image_version": known.image_version}))
 
 
 @main.command()

@@ -14,6 +14,7 @@ from sdbox.gateway.config import Config
 from sdbox.gateway.conversation import Conversation, Services
 from sdbox.gateway.ear import EarIssuer
 from sdbox.gateway.limits import RateLimit
+from sdbox.gateway.passes import Passes
 from sdbox.gateway.record import Record
 from sdbox.gateway.renewalbook import RenewalBook
 from sdbox.gateway.renewals import open_renewals
@@ -33,7 +34,8 @@ async def services_for(config: Config, store: Store) -> Services:
     limits = config.limits
     boxes = BoxServices(
         store,
-        Verifier(config.references),
+        Passes(store),
+        Verifier(config.references, config.policy, config.firmware),
         EarIssuer(config.ear_key, config.result_seconds),
         RateLimit(limits.box_burst, limits.box_per_minute),
     )

@@ -30,18 +30,18 @@ class RevocationKind(StrEnum):
     SESSION = "session"
 
 
-class _Base(DeclarativeBase):
-    pass
+class Base(DeclarativeBase):
+    """The tables of the gateway's database."""
 
 
-class _Box(_Base):
+class _Box(Base):
     __tablename__ = "boxes"
     uuid: Mapped[str] = mapped_column(String(36), primary_key=True)
     ek_public: Mapped[str] = mapped_column(Text)
     enrolled: Mapped[str] = mapped_column(String(32))
 
 
-class _Revocation(_Base):
+class _Revocation(Base):
     __tablename__ = "revocations"
     __table_args__ = (UniqueConstraint("kind", "value"),)
     number: Mapped[int] = mapped_column(primary_key=True)
@@ -49,7 +49,7 @@ class _Revocation(_Base):
     value: Mapped[str] = mapped_column(String(128))
 
 
-class _Line(_Base):
+class _Line(Base):
     __tablename__ = "record"
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     body: Mapped[str] = mapped_column(Text)
@@ -76,7 +76,7 @@ class Store:
         """Open the database and make its tables if they are missing. StoreError if that fails."""
         try:
             self._engine = create_engine(url)
-            _Base.metadata.create_all(self._engine)
+            Base.metadata.create_all(self._engine)
         except (SQLAlchemyError, ImportError) as error:
             raise StoreError(f"database unusable: {type(error).__name__}") from error
 

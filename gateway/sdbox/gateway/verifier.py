@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sdbox.attestation.appraisal import Expected, Memory, appraise
 from sdbox.attestation.credential import EkPublicKey, make_credential
 from sdbox.attestation.ear import Subject
+from sdbox.attestation.logchecks import Facts
 from sdbox.attestation.policy import Policy, PolicyFormatError, read_policy, selection
 from sdbox.attestation.verdict import Seen, Verdict
 from sdbox.boot.firmware import FirmwareError, read_profile
@@ -33,8 +34,20 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, what the result is about, and, if accepted, what its event log says: the image is in there."""
+
+    verdict: Verdict
+    subject: Subject
+    facts: Facts | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Fresh:
-    """What evidence must be bound to: this nonce, channel, box and activated AK, after this channel's last clock."""
+    """What evidence must be bound to, and what is known of the box from before.
+
+    `renews` is this channel's last accepted judgement: then the log may be left out, and is the same.
+    """
 
     nonce: bytes = field(repr=False)
     exporter: bytes = field(repr=False)
@@ -42,16 +55,7 @@ class Fresh:
     ak_name: bytes
     previous: Seen | None = None
     enrolled_ak: bytes | None = None
-    connected: bool = False  # `previous` was on this channel
-    log_digest: bytes | None = None  # of the log that the box sent before and leaves out now
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """A verdict, and what the result is about: the image it was held against is in there."""
-
-    verdict: Verdict
-    subject: Subject
+    renews: Judgement | None = None
 
 
 def read_endorsement_key(pem: bytes) -> EkPublicKey:
@@ -102,6 +106,7 @@ class Verifier:
         return min(judgements, key=lambda judgement: len(judgement.verdict.failures))
 
     def _against(self, reference: ReferenceValues, memory: Memory, evidence: Evidence, fresh: Fresh) -> Judgement:
+        digest = _remembered_log(memory, fresh.renews)
         expected = Expected(
             nonce=fresh.nonce,
             exporter=fresh.exporter,
@@ -111,11 +116,24 @@ class Verifier:
             previous=fresh.previous,
             policy=self._policy,
             enrolled_ak=fresh.enrolled_ak,
-            connected=fresh.connected,
-            log_digest=fresh.log_digest,
+            connected=fresh.renews is not None,
+            log_digest=digest,
         )
         subject = Subject.of(evidence, fresh.exporter, fresh.box_id, reference=reference, policy=self._policy)
-        return Judgement(appraise(evidence, expected, memory), subject)
+        verdict = appraise(evidence, expected, memory)
+        seen = verdict.seen
+        known = memory.logs.find(memory.rules, seen.log_digest) if seen and seen.log_digest else None
+        return Judgement(verdict, subject, known if verdict.accepted else None)
+
+
+def _remembered_log(memory: Memory, renews: Judgement | None) -> bytes | None:
+    """Return the digest of the log that this channel's last evidence had. Its facts live as long as the channel."""
+    seen = renews.verdict.seen if renews else None
+    if renews is None or seen is None or seen.log_digest is None:
+        return None
+    if renews.facts is not None and renews.facts.rules is memory.rules:
+        memory.logs.keep(memory.rules, seen.log_digest, renews.facts)
+    return seen.log_digest
 
 
 def describe(verdict: Verdict) -> str:

@@ -47,7 +47,7 @@ class Activated(Message, frozen=True, tag="Activated"):
 
 
 class EvidenceMessage(Message, frozen=True, tag="Evidence"):
-    """Box -> gateway: see `values.Evidence`."""
+    """Box -> gateway: see `values.Evidence`. In the answer to Renew `event_log` may be empty: the same as before."""
 
     attest: bytes
     signature: bytes

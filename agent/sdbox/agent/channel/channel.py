@@ -7,6 +7,7 @@ for this bubble, this channel and this tunnel key (S2, S4). A channel that ended
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import TYPE_CHECKING, TypeVar
 
 from sdbox.agent.channel.authenticator import channel_keys, make_authenticator
@@ -152,10 +153,14 @@ class Channel:
         return await make_authenticator(self._keys, certificate_request(context), signer.chain, signer.sign)
 
     async def _renew(self, nonce: bytes) -> None:
-        """Answer a Renew. The selection is the challenge's: the gateway's policy does not change within a channel."""
+        """Answer a Renew. The selection is the challenge's: the gateway's policy does not change within a channel.
+
+        The event log stays at home: the gateway knows it, and the quote names it by its hash.
+        """
         if self._prover is None:
             raise Refusal(Reason.PROTOCOL, "renewal before the attestation")
-        await self._link.send(_evidence_message(await self._prover.evidence(nonce, self.exporter(), self._pcrs)))
+        evidence = await self._prover.evidence(nonce, self.exporter(), self._pcrs)
+        await self._link.send(_evidence_message(dataclasses.replace(evidence, event_log=b"")))
 
     def _check_project(self, told: str, project: str) -> None:
         if told != project:
