@@ -34,9 +34,10 @@ class Tool:
         self._stack = stack
         assert variant.module is not None
         module = next(path for path in variant.module.paths if stack.has(path))
-        finger = variant.login.method is LoginMethod.FINGER
+        # pkcs11-tool takes no empty PIN: a card that reads a finger then is opened by the PIN that it has as well.
+        protected = variant.login.method is LoginMethod.FINGER and not variant.login.empty_pin
         self._command = ["pkcs11-tool", "--module", module]
-        self._login = ["--login"] if finger else ["--login", "--pin", PIN]
+        self._login = ["--login"] if protected else ["--login", "--pin", PIN]
         self.projects = PROJECTS[: variant.containers]
 
     def __call__(self, *options: str, login: bool = True) -> str:

@@ -6,7 +6,8 @@ from sdbox.smartcard.variants import variant_named
 from sdbox.smartcard.virtual.models import MODELS
 
 PLACES = ("host", "box")
-ONLY_ON_THE_BOX = {"goid"}  # OpenSC of Debian 12 has no OpenPACE, so no secure messaging
+# Debian 12's OpenSC has no OpenPACE, so no secure messaging; its ykcs11 knows no finger.
+ONLY_ON_THE_BOX = {"goid", "yubikey-bio"}
 
 
 def cases(*others: str) -> list[tuple[str, str]]:

@@ -80,6 +80,7 @@ def test_the_back_end_is_the_files_to_choose(tmp_path: Path) -> None:
         (GOOD + '[[atrs]]\nvalue = "3B00"\nmask = "FF"\n', "same length"),
         (GOOD + '[[atrs]]\nvalue = "3b"\nmask = "FF"\n', "$.atrs[0].value"),
         (GOOD.replace("[login]", '[login]\ncounter = "0020008001FF"'), "$.login.counter"),
+        (GOOD.replace("[login]", "[login]\nempty_pin = true"), "empty_pin"),
         (GOOD.replace('name = "{name}"', 'name = "other"'), "file's name"),
         (COMPARES.replace('backend = "apdu-occ"', 'backend = "apdu"'), "$.backend"),
         (COMPARES.replace('backend = "apdu-occ"\n', ""), "table `module`"),

@@ -41,6 +41,7 @@ from sdbox.smartcard.variants import Variant, module_path
 DESCRIPTION_BYTES: Final = 64  # CK_SLOT_INFO.slotDescription holds no more of a reader's name
 TRIES_LEFT: Final = 0x63C0
 BLOCKED: Final = 0x6983
+VERIFIED: Final = b"\x90\x00"
 
 
 class _Pin:
@@ -112,9 +113,12 @@ class Pkcs11Session:
             raise LoginRefused(Reason.CARD_LAST_TRY, before.tries, final_try=True)
         with _translated("login"):
             try:
-                self._session = self._token().open(user_pin=PROTECTED_AUTH if pin is None else _Pin(pin))
+                self._session = self._token().open(user_pin=self._credential(pin))
             except (PinIncorrect, PinInvalid, PinLenRange, PinLocked) as error:
                 raise self._why_refused(before) from error
+            if self._variant.login.empty_pin and not self._is_open():
+                self._session = None
+                raise self._why_refused(before)
             self._identity = self._read_containers(self._session)
         return self._identity
 
@@ -202,6 +206,16 @@ class Pkcs11Session:
         if answer == BLOCKED:
             return 0
         return answer & 0x0F if answer & 0xFFF0 == TRIES_LEFT else None
+
+    def _credential(self, pin: bytearray | None) -> object:
+        if pin is not None:
+            return _Pin(pin)
+        return _Pin(bytearray()) if self._variant.login.empty_pin else PROTECTED_AUTH
+
+    def _is_open(self) -> bool:
+        """Ask the card whether its holder is verified: ykcs11 2.7.1 answers CKR_OK whatever the finger was."""
+        command = self._variant.login.counter
+        return command is not None and ask_card(self._reader, bytes.fromhex(command)) == VERIFIED
 
     def _start_over(self) -> None:
         """Release the card after a failed login: OpenSC keeps its transaction (lock_login), so nobody could ask it."""

@@ -53,11 +53,20 @@ class Module(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the holder is verified. `counter` is the VERIFY without data that only asks for the counter (ISO 7816-4)."""
+    """How the holder is verified. `counter` is the VERIFY without data that only asks for the counter (ISO 7816-4).
+
+    `empty_pin`: the module asks for a finger when the PIN is empty (ykcs11), and may say yes to a wrong one; the card
+    is asked afterwards, by `counter`.
+    """
 
     method: LoginMethod
     deadline: Annotated[int, msgspec.Meta(ge=1, le=120)]  # seconds a login may take
     counter: Annotated[str, msgspec.Meta(pattern=r"^0020[0-9A-F]{4}$")] | None = None
+    empty_pin: bool = False
+
+    def __post_init__(self) -> None:
+        if self.empty_pin and (self.counter is None or self.method is not LoginMethod.FINGER):
+            raise ValueError("empty_pin goes with a finger and a counter")
 
 
 class Renewal(StrEnum):

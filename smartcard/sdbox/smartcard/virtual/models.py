@@ -25,6 +25,7 @@ from sdbox.smartcard.virtual.piv_references import (
 )
 from sdbox.smartcard.virtual.schsm import ScHsmCard
 from sdbox.smartcard.virtual.sensor import ENROLLED, Report, Sensor
+from sdbox.smartcard.virtual.yubikey_bio import YubiKeyBio
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -74,6 +75,10 @@ def _openpgp(parts: Parts) -> Blockable:
     return OpenPgpCard(parts.serial, parts.containers, parts.pin, parts.report)
 
 
+def _yubikey_bio(parts: Parts) -> Blockable:
+    return YubiKeyBio(parts.serial, parts.containers, parts.pin, parts.sensor, parts.report)
+
+
 MODELS: Final[Mapping[str, Callable[[Parts], Blockable]]] = {
     "gids": _gids,
     "goid": _goid,
@@ -83,4 +88,5 @@ MODELS: Final[Mapping[str, Callable[[Parts], Blockable]]] = {
     "piv": _piv,
     "piv-occ": _piv_occ,
     "sc-hsm-bio": _sc_hsm_bio,
+    "yubikey-bio": _yubikey_bio,
 }
