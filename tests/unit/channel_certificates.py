@@ -41,7 +41,7 @@ class Authority:
 
     @property
     def certificate(self) -> x509.Certificate:
-        builder = self._builder(self.title, self.key.public_key(), 0)
+        builder = self._builder(self.title, self.key.public_key(), 0, span=2 * 365)
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         return builder.add_extension(usage(sign=False, issue=True), critical=True).sign(self.key, hashes.SHA256())
 
@@ -69,10 +69,10 @@ class Authority:
             builder = builder.add_extension(alternatives, critical=False)
         return builder.sign(self.key, hashes.SHA256())
 
-    def _builder(self, title: str, public: PublicKey, days: float) -> x509.CertificateBuilder:
+    def _builder(self, title: str, public: PublicKey, days: float, span: float = 1) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC) + days * DAY
         builder = x509.CertificateBuilder(name(self.title), name(title), public, x509.random_serial_number())
-        return builder.not_valid_before(now - DAY).not_valid_after(now + DAY)
+        return builder.not_valid_before(now - span * DAY).not_valid_after(now + span * DAY)
 
 
 def project_certificate(public: PublicKey, project: str) -> x509.Certificate:

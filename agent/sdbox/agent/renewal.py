@@ -65,9 +65,8 @@ class Renewals:
 async def _renew_card(channel: Channel, seat: CardSeat) -> None:
     for newest, *older in by_project(seat.project_containers()):
         try:
-            if older:
-                await _finish(channel, seat, newest, older)
-            elif channel.renews and is_due(newest, datetime.now(UTC)):
+            finished = older and await _finish(channel, seat, newest, older)
+            if not finished and channel.renews and is_due(newest, datetime.now(UTC)):
                 await _begin(channel, seat, newest)
         except Refusal as refusal:
             journal.explain(refusal)
@@ -87,10 +86,19 @@ async def _begin(channel: Channel, seat: CardSeat, old: Container) -> None:
     journal.phase("renewal-written")
 
 
-async def _finish(channel: Channel, seat: CardSeat, newest: Container, older: list[Container]) -> None:
-    """Let the new container sign, then remove the old ones: not before the centre has said that they are void."""
-    await channel.confirm_renewal(newest.project or "", seat.patient_signer(newest))
+async def _finish(channel: Channel, seat: CardSeat, newest: Container, older: list[Container]) -> bool:
+    """Let the new container sign, then remove the old ones: not before the centre has said that they are void.
+
+    False if the centre knows of no renewal here: a card may have two containers for a project for other reasons.
+    """
+    try:
+        await channel.confirm_renewal(newest.project or "", seat.patient_signer(newest))
+    except Refusal as refusal:
+        if refusal.reason is not Reason.RENEWAL_REFUSED:
+            raise
+        return False
     journal.phase("renewal-confirmed")
     for old in older:
         seat.identity = await seat.renewal(old).retire(newest)
     journal.phase("renewal-done")
+    return True

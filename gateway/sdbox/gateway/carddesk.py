@@ -52,7 +52,11 @@ class CardDesk:
     def renewing(self, message: m.RenewalRequest) -> Container:
         """Return the container that asks to be renewed, or raise the Refusal that says why it may not."""
         context = renewal_context(self._use_nonce(), _name(message.project), message.request)
-        return self._shown_by(self._signer(context, message.authenticator), message.project)
+        container, _ = self._of_card(self._signer(context, message.authenticator), message.project)
+        fault = self._policy.certificate_fault(container)  # a bubble that is closed for a month is no reason
+        if fault is not None:
+            raise Refusal(fault)
+        return container
 
     def written(self, message: m.RenewalWritten) -> Container:
         """Return the container that signed that it is on the card; whether it renews anything is not known here."""
@@ -73,10 +77,14 @@ class CardDesk:
         self._shown = {container.der: (container, offer) for container, offer in zip(named, offers, strict=True)}
         return offers
 
-    def _shown_by(self, leaf: bytes, project: str) -> Container:
+    def _of_card(self, leaf: bytes, project: str) -> tuple[Container, m.OfferItem]:
         container, offer = self._shown.get(leaf, (None, None))
         if container is None or offer is None or container.project != project:
             raise Refusal(Reason.PROJECT_NOT_ON_CARD)
+        return container, offer
+
+    def _shown_by(self, leaf: bytes, project: str) -> Container:
+        container, offer = self._of_card(leaf, project)
         fault = self._policy.fault(container) or offer.reason
         if fault is not None:
             raise Refusal(Reason(fault))

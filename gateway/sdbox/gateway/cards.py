@@ -96,6 +96,11 @@ class CardPolicy:
 
     def fault(self, container: Container) -> Reason | None:
         """Return why this container cannot open its bubble now, None if it can."""
+        missing = None if container.project in self._bubbles else Reason.PROJECT_NO_BUBBLE
+        return self.certificate_fault(container) or missing
+
+    def certificate_fault(self, container: Container) -> Reason | None:
+        """Return what is wrong with the certificate itself, whether or not there is a bubble for it now."""
         if not self._is_issued(container.certificate):
             return Reason.CERTIFICATE_ISSUER
         if not _may_sign(container.certificate):
@@ -105,7 +110,7 @@ class CardPolicy:
             return Reason.CERTIFICATE_NOT_YET_VALID
         if now > container.certificate.not_valid_after_utc:
             return Reason.CERTIFICATE_EXPIRED
-        return self._withdrawn(container) or (None if container.project in self._bubbles else Reason.PROJECT_NO_BUBBLE)
+        return self._withdrawn(container)
 
     def offers(self, containers: Sequence[Container]) -> tuple[m.OfferItem, ...]:
         """Judge a whole card, one offer per container. Refusal CARD_EMPTY if no certificate names a project.

@@ -72,7 +72,7 @@ class Renewals:
             raise Refusal(Reason.RENEWAL_UNAVAILABLE, "no issuing CA")
         made = self.issuer.issue(order.old.certificate, order.request)
         new = check_issued(order.old.certificate, order.request, made).public_bytes(Encoding.DER)
-        fault = self.policy.fault(read_container(new))
+        fault = self.policy.certificate_fault(read_container(new))
         if fault is not None:
             raise Refusal(Reason.RENEWAL_UNAVAILABLE, f"the CA's certificate would be refused: {fault}")
         try:
@@ -82,7 +82,7 @@ class Renewals:
             raise Refusal(Reason.CERTIFICATE_SUPERSEDED) from error
         if replaced is not None:  # the card lost that key before it had signed anything
             self.store.revoke(RevocationKind.CERTIFICATE, replaced)
-        fault = self.policy.fault(order.old)
+        fault = self.policy.certificate_fault(order.old)
         if fault is not None:  # revoked while the CA was signing
             self.store.revoke(RevocationKind.CERTIFICATE, serials[1])
             raise Refusal(fault)
@@ -90,7 +90,7 @@ class Renewals:
 
     def confirm(self, new: Container) -> str:
         """Void what `new` renewed, as `new` has just signed. Returns the old one's SHA-256. Refusal if unknown."""
-        fault = self.policy.fault(new)
+        fault = self.policy.certificate_fault(new)
         if fault is not None:
             raise Refusal(fault)
         old = self.book.confirm(new.der)

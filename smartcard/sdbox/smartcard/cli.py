@@ -106,6 +106,7 @@ def _report(line: str) -> None:
 @click.option("--card-root", help="Key (PEM) that certifies device keys. Without it: one that nobody trusts.")
 @click.option("--expired", default="", help="Projects whose certificate has expired.")
 @click.option("--not-yet-valid", default="", help="Projects whose certificate is not valid yet.")
+@click.option("--late", default="", help="Projects whose certificate is past half of its life.")
 @click.option("--foreign", default="", help="Projects whose certificate is from another CA.")
 @click.option("--wrong-usage", default="", help="Projects whose key may not sign.")
 @click.option("--duplicate", default="", help="Projects with a second, newer container, the last on the card.")
@@ -119,10 +120,9 @@ def emulate(*, variant: str, wire: str, address: str, **options: str) -> None:
     """Be a card in an emulated reader, out of it at first.
 
     Reads commands on standard input, one per line: insert, remove, touch FINGER (`good` matches), auto FINGER or auto
-    off, cut N (obeys N more writing commands, then is mute until removed), count (what the card was asked since the
-    last time), quit. Prints events: ready, card in, card out, count apdus=N bytes=N,
-    cut, sensor wait, sensor match, sensor nomatch, sensor template, sensor timeout, sensor off, verify tries=N, sign,
-    write.
+    off, cut N (obeys N more writing commands, then is mute until removed) or cut off, count (what the card was asked
+    since the last time), quit. Prints events: ready, card in, card out, count apdus=N bytes=N, cut, sensor wait,
+    sensor match, sensor nomatch, sensor template, sensor timeout, sensor off, verify tries=N, sign, write.
 
     Example: sdbox card emulate --variant piv --wire vpcd --address 127.0.0.1:7000 --projects atlas,boreal
     """
@@ -159,6 +159,7 @@ def _plan(variant: str, options: dict[str, str]) -> CardPlan:
     flaws = {
         Flaw.EXPIRED: options["expired"],
         Flaw.NOT_YET_VALID: options["not_yet_valid"],
+        Flaw.LATE: options["late"],
         Flaw.FOREIGN: options["foreign"],
         Flaw.WRONG_USAGE: options["wrong_usage"],
         Flaw.OLDER: options["duplicate"],

@@ -24,8 +24,8 @@ class CutCard:
         self._left: int | None = None
         self._gone = threading.Event()
 
-    def cut(self, writes: int) -> None:
-        """Arm."""
+    def cut(self, writes: int | None) -> None:
+        """Arm; None disarms."""
         self._left = writes
 
     @property

@@ -127,8 +127,8 @@ class Emulator:
             self._sensor.rest(None if argument == OFF else argument)
         elif word == "count":
             self._report("count apdus={} bytes={}".format(*self._counted.take()))
-        elif word == "cut" and argument.isdecimal():
-            self._card.cut(int(argument))
+        elif word == "cut" and (argument == OFF or argument.isdecimal()):
+            self._card.cut(None if argument == OFF else int(argument))
         elif word:
             self._report("unknown command")
 

@@ -31,6 +31,7 @@ class Flaw(Enum):
     NOT_YET_VALID = "not-yet-valid"
     FOREIGN = "foreign"  # another CA of the same name
     WRONG_USAGE = "wrong-usage"  # its key may not sign
+    LATE = "late"  # nothing is, but it is past half of its life
     OLDER = "older"  # nothing is, but another of the same project was issued after it
 
 
@@ -141,6 +142,8 @@ def _validity(flaw: Flaw) -> tuple[datetime, datetime]:
         return now - 2 * YEAR, now - HOUR
     if flaw is Flaw.NOT_YET_VALID:
         return now + YEAR, now + 2 * YEAR
+    if flaw is Flaw.LATE:
+        return now - YEAR, now + YEAR / 12
     if flaw is Flaw.OLDER:
         return now - YEAR, now + YEAR
     return now - 24 * HOUR, now + YEAR
