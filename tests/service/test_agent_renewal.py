@@ -92,7 +92,7 @@ def test_renewed_in_one_session_confirmed_in_the_next(
     begun, ended = ["renewal-key", "renewal-issued", "renewal-written"], ["renewal-confirmed", "renewal-done"]
     assert renewal_phases(capsys.readouterr().out) == 2 * begun + 2 * ended
     confirmed = [line for line in bench.gateway.events() if line["event"] == "renewal-confirmed"]
-    assert [line["project"] for line in confirmed] == ["atlas", "boreal"]
+    assert sorted(line["project"] for line in confirmed) == ["atlas", "boreal"]  # SoftHSM keeps no order
 
 
 def test_a_card_pulled_while_it_is_renewed(bench: Bench, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +111,11 @@ def test_a_card_pulled_while_it_is_renewed(bench: Bench, folder: Path, capsys: p
                 await until_renewed(agent)
                 agent.remove()
                 await agent.until(State.INSERT_CARD)
-            assert objects() == {"Private Key": 2, "Certificate": 2}
+            # A certificate may have lost its key and wait for the next renewal to tidy it away: it opens nothing.
+            assert objects()["Private Key"] == 2
+            await agent.verified()
+            assert len(agent.view.projects) == 2
+            assert openable(agent) == ["atlas", "boreal"]
 
     asyncio.run(scene())
     assert "renewal-done" in renewal_phases(capsys.readouterr().out)
@@ -127,3 +131,18 @@ def test_a_centre_without_a_ca_costs_the_card_nothing(bench: Bench, folder: Path
         assert objects() == {"Private Key": 2, "Certificate": 2}
 
     asyncio.run(scene())
+
+
+def test_what_a_cut_off_removal_left_goes_with_the_next_renewal(bench: Bench, folder: Path) -> None:
+    stray = ("--write-object", str(folder / "token" / "1.der"), "--type", "cert", "--id", "77", "--label", "atlas")
+    run("pkcs11-tool", *MODULE, *stray)
+    assert objects() == {"Private Key": 2, "Certificate": 3}
+
+    async def scene() -> None:
+        async with running_agent(bench, folder, lambda _: NoTunnel()) as agent:
+            await agent.verified()
+            await agent.in_session("atlas")
+            await until_renewed(agent)
+
+    asyncio.run(scene())
+    assert objects() == {"Private Key": 4, "Certificate": 4}

@@ -76,6 +76,16 @@ class KeyStore:
         with _written("list certificates"):
             return [value_of(item) for item in self._objects(ObjectClass.CERTIFICATE, key_id)]
 
+    def orphans(self) -> dict[bytes, list[bytes]]:
+        """Return the certificates (DER) that have no private key, by identifier."""
+        keys = self.keys()
+        found: dict[bytes, list[bytes]] = {}
+        with _written("list certificates"):
+            for item in self._session.get_objects({Attribute.CLASS: ObjectClass.CERTIFICATE}):
+                if (key_id := bytes(item[Attribute.ID])) not in keys:
+                    found.setdefault(key_id, []).append(value_of(item))
+        return found
+
     def public_key(self, key_id: bytes) -> bytes | None:
         """Return the SubjectPublicKeyInfo of a key pair; None if the token does not know its public half any more."""
         with _written("read public key"):

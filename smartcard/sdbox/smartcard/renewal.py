@@ -51,6 +51,7 @@ class Renewing:
             raise _failed(f"{self.variant.name} cards are not renewed by a box")
         if self.variant.renewal is Renewal.SAME_KEY:
             return self.old.key_id
+        self._tidy()
         keys = self.store.keys()
         for key_id in [key_id for key_id, label in keys.items() if self._is_left_over(key_id, label)]:
             if self.store.public_key(key_id) is not None:
@@ -102,6 +103,12 @@ class Renewing:
         if successor.key_id != self.old.key_id:
             self.store.remove_key(self.old.key_id)  # first: a certificate without a key opens nothing
         self.store.remove_certificates(self.old.key_id, [self.old.certificate])
+
+    def _tidy(self) -> None:
+        """Remove what a `retire` that was cut off has left: a certificate of this project whose key is gone."""
+        for key_id, certificates in self.store.orphans().items():
+            doomed = [one for one in certificates if one and project_of(one) == self.old.project]
+            self.store.remove_certificates(key_id, doomed)
 
     def _is_left_over(self, key_id: bytes, label: str) -> bool:
         if not key_id.startswith(MARK) or label != self.old.label:
