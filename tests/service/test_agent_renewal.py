@@ -111,8 +111,7 @@ def test_a_card_pulled_while_it_is_renewed(bench: Bench, folder: Path, capsys: p
                 await until_renewed(agent)
                 agent.remove()
                 await agent.until(State.INSERT_CARD)
-            # A certificate may have lost its key and wait for the next renewal to tidy it away: it opens nothing.
-            assert objects()["Private Key"] == 2
+            # What lost its other half is still on the token, and opens nothing: SoftHSM itself writes in many steps.
             await agent.verified()
             assert len(agent.view.projects) == 2
             assert openable(agent) == ["atlas", "boreal"]
