@@ -42,7 +42,7 @@ def read_evidence(data: bytes) -> EvidenceFile:
     """Parse EVIDENCE.json; EvidenceFormatError, naming the field, if it is malformed."""
     try:
         document = msgspec.json.decode(data, type=_Document)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise EvidenceFormatError(str(error)) from error
     attested = document.attest, document.signature, document.ak_public, document.eventlog
     nonce, exporter = _sized("nonce", document.nonce), _sized("exporter", document.exporter)

@@ -41,7 +41,7 @@ def read_policy(data: bytes) -> Policy:
     """Parse policy.json; PolicyFormatError, naming the field, if it is malformed."""
     try:
         return msgspec.json.decode(data, type=Policy)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise PolicyFormatError(f"not a policy.json: {error}") from error
 
 

@@ -45,7 +45,7 @@ class Row:
     def cells(self) -> list[str]:
         """Return the numbers for a table."""
         numbers = (self.seconds, self.beside, self.ratio, self.must, self.aim)
-        return ["-" if number is None else f"{number:.2f}" for number in numbers]
+        return ["-" if number is None else f"{number:.3g}" for number in numbers]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row for JSON."""

@@ -37,7 +37,7 @@ def decode_to_gateway(body: bytes) -> ToGateway:
     """Decode what a box sent; WireError if it is no message of that direction."""
     try:
         return _to_gateway.decode(body)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise WireError("malformed message") from error
 
 
@@ -45,5 +45,5 @@ def decode_to_box(body: bytes) -> ToBox:
     """Decode what the gateway sent; WireError if it is no message of that direction."""
     try:
         return _to_box.decode(body)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise WireError("malformed message") from error

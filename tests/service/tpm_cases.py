@@ -1,0 +1,79 @@
+"""What a TPM alone can be made to say about a good boot's log: `python -m tests.service.tpm_cases FOLDER`.
+
+Reads FOLDER/good.json and writes the cases of tests/vectors/evidence/cases.json that need no boot beside it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import tpm2_pytss as tss
+
+from sdbox.attestation.evidence import Request, collect
+from sdbox.attestation.evidencefile import EvidenceFile, read_evidence, write_evidence
+from sdbox.attestation.tpm import open_tpm
+from sdbox.boot.eventlog import parse_event_log
+from sdbox.boot.pcr import Bank
+from tests.service.swtpm_fixture import manufacture, running_swtpm
+
+PCRS = (0, 1, 2, 3, 4, 5, 7, 11, 12, 13)
+RELABELLED = (0, 1, 2, 3, 5, 11, 12, 13, 16, 23)
+MOVED = {4: 16, 7: 23}
+
+
+def record(folder: Path) -> None:
+    """Write the cases into `folder`."""
+    good = read_evidence((folder / "good.json").read_bytes())
+    with tempfile.TemporaryDirectory() as name:
+        state, earlier = Path(name) / "tpm", Path(name) / "earlier"
+        manufacture(state)
+        shutil.copytree(state, earlier)
+        _write(folder, "other-tpm", _boot(state, good))
+        _write(folder, "tpm-rebooted", _boot(state, good))
+        _write(folder, "cloned-tpm", _boot(earlier, good))
+        _write(folder, "relabelled", _relabelled(state, good))
+
+
+def _write(folder: Path, name: str, file: EvidenceFile) -> None:
+    (folder / f"{name}.json").write_bytes(write_evidence(file))
+
+
+def _boot(state: Path, good: EvidenceFile) -> EvidenceFile:
+    """Power the TPM on, feed it with the good log, quote."""
+    with running_swtpm(state) as tcti:
+        _measure(tcti, good, {})
+        return _quote(tcti, good, PCRS)
+
+
+def _relabelled(state: Path, good: EvidenceFile) -> EvidenceFile:
+    """Measure into 16 and 23, which any program can reset and extend, what belongs into 4 and 7; show it as theirs."""
+    with running_swtpm(state) as tcti:
+        _measure(tcti, good, MOVED)
+        file = _quote(tcti, good, RELABELLED)
+    back = {moved: index for index, moved in MOVED.items()}
+    shown = {back.get(index, index): value for index, value in file.evidence.pcrs.items()}
+    return replace(file, evidence=replace(file.evidence, pcrs=shown))
+
+
+def _measure(tcti: str, good: EvidenceFile, moved: dict[int, int]) -> None:
+    with tss.ESAPI(tcti) as esapi:
+        for event in parse_event_log(good.evidence.event_log).events:
+            if event.extends:
+                union = tss.TPMU_HA(sha256=event.digests[Bank.SHA256])
+                digest = tss.TPMT_HA(hashAlg=tss.TPM2_ALG.SHA256, digest=union)
+                esapi.pcr_extend(tss.ESYS_TR(moved.get(event.pcr, event.pcr)), tss.TPML_DIGEST_VALUES([digest]))
+
+
+def _quote(tcti: str, good: EvidenceFile, pcrs: tuple[int, ...]) -> EvidenceFile:
+    with tempfile.NamedTemporaryFile() as log, open_tpm(tcti) as tpm:
+        Path(log.name).write_bytes(good.evidence.event_log)
+        request = Request(good.nonce, good.exporter, pcrs)
+        return replace(good, evidence=collect(tpm, request, good.box_id, Path(log.name)))
+
+
+if __name__ == "__main__":
+    record(Path(sys.argv[1]))

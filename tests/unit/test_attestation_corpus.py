@@ -1,0 +1,29 @@
+"""Recorded evidence of real boots: each piece is caught by the checks that must catch it, and by no others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sdbox.attestation.codes import CODES
+from tests.unit.evidence_cases import FOLDER, cases, codes, judge
+
+SMALL = 32 * 1024
+
+
+@pytest.mark.parametrize("name", cases())
+def test_recorded_evidence(name: str) -> None:
+    case = cases()[name]
+    assert codes(judge(name, case)) == set(case.checks), case.odd
+
+
+def test_every_file_is_a_case_and_small() -> None:
+    files = {path.stem: path for path in FOLDER.glob("*.json") if path.stem not in {"cases", "reference", "firmware"}}
+    assert set(files) == {case.file or name for name, case in cases().items()}
+    assert {name: size for name, path in files.items() if (size := Path(path).stat().st_size) > SMALL} == {}
+
+
+def test_the_checks_named_exist() -> None:
+    known = {f"{code.row}:{name}" for name, code in CODES.items()}
+    assert {check for case in cases().values() for check in case.checks} <= known
