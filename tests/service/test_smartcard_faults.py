@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sdbox.protocol.authenticator_request import SCHEMES
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity
 from sdbox.smartcard.client import CardWorker
@@ -29,8 +30,7 @@ from tests.service.smartcard_bench import (
 )
 
 pytestmark = pytest.mark.root
-P256 = 0x0403
-VARIANTS = ("piv", "piv-occ", "sc-hsm-bio")
+VARIANTS = ("gids", "openpgp", "piv", "piv-occ", "sc-hsm-bio")  # each signs with another command
 COMMAND = (sys.executable, "-m", "sdbox.smartcard.cli")
 
 
@@ -56,7 +56,7 @@ async def _use(worker: CardWorker, name: str) -> None:
     """Log in and sign with the first container; without any there is nothing to sign with."""
     identity = await _login(worker, name)
     key_id = identity.containers[0].key_id if identity.containers else b"none"
-    await worker.sign(key_id, b"content", [P256])
+    await worker.sign(key_id, b"content", SCHEMES)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -82,7 +82,7 @@ def test_a_card_that_denies_signatures_is_refused(pcscd: Pcscd, name: str) -> No
         async with await _worker(card, name) as worker:
             identity = await _login(worker, name)
             with pytest.raises(Refusal) as refused:
-                await worker.sign(identity.containers[0].key_id, b"content", [P256])
+                await worker.sign(identity.containers[0].key_id, b"content", SCHEMES)
             assert refused.value.reason is Reason.CARD_FAILED
 
     with emulated_card(pcscd, name, options=["--fault", "forgetful"]) as card:
@@ -95,7 +95,7 @@ def test_removal_within_a_signature_ends_it(pcscd: Pcscd, name: str) -> None:
     async def scene(card: EmulatedCard) -> None:
         async with await _worker(card, name) as worker:
             identity = await _login(worker, name)
-            signing = asyncio.ensure_future(worker.sign(identity.containers[0].key_id, b"content", [P256]))
+            signing = asyncio.ensure_future(worker.sign(identity.containers[0].key_id, b"content", SCHEMES))
             await asyncio.to_thread(card.expect, "hangs")
             card.remove()
             with pytest.raises(Refusal) as refused:

@@ -48,6 +48,8 @@ SIGN = {
     "sc-hsm-bio": "8068017000 0020" + 32 * "00" + "0000",
     "piv": PIV_SIGN,
     "piv-occ": PIV_SIGN,
+    "openpgp": "0088000020" + 32 * "00" + "00",
+    "myeid": "002A9E9A20" + 32 * "00" + "00",  # with the key that the holder chose last
 }
 FINGER = enrolled_template("good")
 
@@ -56,6 +58,8 @@ OPEN = {
     "sc-hsm-bio": ("00A404000BE82B0601040181C31F0201", "0020008100"),
     "piv": ("00A404000BA00000030800001000010000", "0020008008313233343536FFFF"),
     "piv-occ": ("00A404000BA00000030800001000010000", f"00200096{len(FINGER):02X}{FINGER.hex()}"),
+    "openpgp": ("00A4040006D2760001240100", "0020008206313233343536"),
+    "myeid": ("00A404000CA000000063504B43532D313500", "0020000108313233343536FFFF", "002241B607800104 81024B01"),
 }
 
 
@@ -73,7 +77,7 @@ class Thief:
         return output.count("signed")
 
 
-@pytest.mark.parametrize("name", ["sc-hsm-bio", "piv", "piv-occ"])
+@pytest.mark.parametrize("name", SIGN)
 def test_a_card_left_open_signs_for_anybody(pcscd: Pcscd, name: str) -> None:
     """The danger is real: without a reset the thief of the next tests succeeds."""
     with emulated_card(pcscd, name) as card:
@@ -85,7 +89,7 @@ def test_a_card_left_open_signs_for_anybody(pcscd: Pcscd, name: str) -> None:
         assert Thief(name, 1).signatures() > 0
 
 
-@pytest.mark.parametrize("name", ["sc-hsm-bio", "piv", "piv-occ"])
+@pytest.mark.parametrize("name", SIGN)
 def test_no_other_process_signs_during_or_after_a_session(pcscd: Pcscd, name: str) -> None:
     with emulated_card(pcscd, name) as card:
         card.insert()
