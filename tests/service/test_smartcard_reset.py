@@ -11,6 +11,7 @@ import pytest
 
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.pcsc import ask_card
+from sdbox.smartcard.values import LoginMethod
 from sdbox.smartcard.variants import variant_named
 from sdbox.smartcard.virtual.piv_references import enrolled_template
 from tests.service.smartcard_bench import PIN, READER, Pcscd, emulated_card, running_pcscd, sees_card, wait_for
@@ -97,7 +98,9 @@ def test_no_other_process_signs_during_or_after_a_session(pcscd: Pcscd, name: st
 
         async def scene() -> None:
             worker = await start(name)
-            identity = await worker.login(bytearray(PIN.encode()) if name == "piv" else None)
+            identity = await worker.login(
+                None if variant_named(name).login.method is LoginMethod.FINGER else bytearray(PIN.encode())
+            )
             thief = Thief(name, 3)
             await asyncio.sleep(1)
             await worker.sign(identity.containers[0].key_id, b"content", [P256])

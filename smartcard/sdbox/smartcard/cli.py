@@ -215,7 +215,7 @@ def probe(*, as_json: bool, wait: float) -> None:
     except Refusal as refusal:
         raise click.ClickException(str(refusal)) from refusal
     if as_json:
-        click.echo(json.dumps({"variant": seen.variant, **asdict(seen)}, indent=2))
+        click.echo(json.dumps(asdict(seen), indent=2))
     elif seen.variant is not None:
         click.echo(f"{seen.variant}: a box takes this card (ATR {seen.atr})")
     else:

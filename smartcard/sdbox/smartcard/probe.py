@@ -11,7 +11,7 @@ from typing import Final
 from sdbox.smartcard.pcsc import PcscError, reset_card
 from sdbox.smartcard.recognise import has_application
 from sdbox.smartcard.show import first_card
-from sdbox.smartcard.variants import Variant, load_variants
+from sdbox.smartcard.variants import Variant, load_variants, variants_for
 
 OTHER_APPLICATIONS: Final = {
     "A000000063504B43532D3135": "PKCS#15",
@@ -24,36 +24,40 @@ OTHER_APPLICATIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What a card tells of itself: variants whose ATR pattern fits, applications that answered SELECT."""
+    """What a card tells of itself: variants whose ATR pattern fits, applications that answered SELECT.
+
+    `variant` is what a box takes it for: the only one that fits; of several, the only one whose application answered.
+    """
 
     reader: str
     atr: str  # hex
     fitting: tuple[str, ...]
     applications: dict[str, str]  # identifier (hex) to whose it is
-
-    @property
-    def variant(self) -> str | None:
-        """The variant a box takes it for: the only one whose ATR fits; of several, the one whose application it has."""
-        several = len(self.fitting) > 1
-        left = [name for name in self.fitting if not several or name in self.applications.values()]
-        return left[0] if len(left) == 1 else None
+    variant: str | None
 
 
 def probe_card(wait: float) -> Probe:
     """Ask the first card that is in within `wait` seconds; Refusal(CARD_FAILED) if there is none."""
     inserted = asyncio.run(first_card(wait))
-    known = load_variants()
-    fitting = tuple(v.name for v in known if any(pattern.matches(inserted.atr) for pattern in v.atrs))
+    fitting = variants_for(inserted.atr)
     try:
-        return Probe(inserted.reader, inserted.atr.hex().upper(), fitting, _applications(inserted.reader, known))
+        applications = _applications(inserted.reader, load_variants())
     finally:
         with contextlib.suppress(PcscError):
             reset_card(inserted.reader)  # leave no application selected
+    left = fitting if len(fitting) == 1 else [variant for variant in fitting if variant.aid in applications]
+    names = tuple(variant.name for variant in fitting)
+    taken = left[0].name if len(left) == 1 else None
+    return Probe(inserted.reader, inserted.atr.hex().upper(), names, applications, taken)
 
 
 def _applications(reader: str, known: Sequence[Variant]) -> dict[str, str]:
-    asked = {variant.aid: variant.name for variant in known if variant.aid is not None} | OTHER_APPLICATIONS
-    return {aid: name for aid, name in asked.items() if has_application(reader, bytes.fromhex(aid))}
+    """Several variants may have the same application: all of their names are told."""
+    owners: dict[str, list[str]] = {}
+    for aid, name in (*((variant.aid, variant.name) for variant in known), *OTHER_APPLICATIONS.items()):
+        if aid is not None:
+            owners.setdefault(aid, []).append(name)
+    return {aid: ", ".join(names) for aid, names in owners.items() if has_application(reader, bytes.fromhex(aid))}
 
 
 def draft(probe: Probe) -> Iterator[str]:
