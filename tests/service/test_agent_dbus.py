@@ -117,7 +117,7 @@ def test_properties_and_their_changes(tmp_path: Path) -> None:
         )  # fmt: skip
         assert (await get_all(client))["State"] == "starting"
         offers = (
-            Offer("atlas", "Atlas fr", "Atlas en", None, b"a"),
+            Offer("atlas", "Atlas fr", "Atlas en", None, b"a", fresh=True),
             Offer("cassini", "f", "e", "project-no-bubble", b"c"),
         )
         heard.interface.show(View("pick", projects=offers))
@@ -125,7 +125,9 @@ def test_properties_and_their_changes(tmp_path: Path) -> None:
         assert (name, set(changed), invalidated) == (NAME, {"State", "Projects"}, [])
         assert await get_all(client) == {
             "State": "pick", "Reason": "", "Tries": -1, "Current": "", "BoxId": "box", "Version": "1.0",
-            "Projects": [["atlas", "Atlas fr", "Atlas en", ""], ["cassini", "f", "e", "project-no-bubble"]],
+            "Projects": [
+                ["atlas", "Atlas fr", "Atlas en", "", True], ["cassini", "f", "e", "project-no-bubble", False]
+            ],
         }  # fmt: skip
         assert heard.readers == 1
 

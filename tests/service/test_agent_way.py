@@ -208,7 +208,7 @@ def test_a_lost_link_ends_the_session_and_heals(bench: Bench, folder: Path) -> N
             assert link.channel is not None
             link.channel._stream.abort()
             await agent.until(State.ENDING, State.NETWORK, State.ATTESTING)
-            assert not alive(agent.clients()[0])
+            await until("the client to end", lambda: not alive(agent.clients()[0]))
             await agent.until(State.INSERT_CARD)
             assert tunnel.open == []
             await asyncio.sleep(0.2)  # nothing may happen to the card that stayed in

@@ -25,6 +25,7 @@ EVENTS: tuple[e.Event, ...] = (
     *(e.FingerRefused(Reason.CARD_FINGER, 2), e.PinRefused(Reason.CARD_PIN, 2)),
     *(e.CardRefused(Reason.CARD_EMPTY), e.Verified(CardIdentity("1", "v", ())), e.Offered(()), e.DesktopShown()),
     *(e.ProjectRefused(Reason.TUNNEL_FAILED), e.DesktopEnded(), e.Pick("atlas"), e.SubmitPin(), e.Cancel()),
+    *(e.FreshPick("atlas"), e.CardExpired(Reason.CARD_IDLE), e.WipedLocked()),
     *(e.Acknowledge(), e.SwitchKey(), e.WipedIdle(), e.WipedOffline(), e.WipedRefused(), e.WipedReady(), e.Broken()),
 )
 LIKELY = st.sampled_from(EVENTS)

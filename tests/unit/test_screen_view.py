@@ -23,7 +23,10 @@ RAW: dict[str, object] = {
     "State": "refused",
     "Reason": "card-pin",
     "Tries": 2,
-    "Projects": [("atlas", "Atlas, coeur", "Atlas, heart", ""), ("cassini", "Cassini", "Cassini", "project-no-bubble")],
+    "Projects": [
+        ("atlas", "Atlas, coeur", "Atlas, heart", "", True),
+        ("cassini", "Cassini", "Cassini", "project-no-bubble", False),
+    ],
     "Current": "",
     "BoxId": "7c1e9a42-5b1d-4a5e-9e55-0d6f0b8f2a11",
     "Version": "0.1.0",
@@ -79,6 +82,11 @@ def test_a_long_list_shows_the_rows_around_the_selected_one() -> None:
     assert [row.project for row in rows if row.selected] == ["p20"]
     assert rows[0].number == 0
     assert view_of(replace(PICK, projects=many), Local(selected="p20")).message.endswith("Lignes 18 à 22 sur 24.")
+
+
+def test_a_project_that_wants_its_holder_verified_says_so_before_it_is_picked() -> None:
+    (row,) = view_of(replace(PICK, projects=(replace(ATLAS, fresh=True),)), ENGLISH).rows
+    assert (row.enabled, row.note, row.code) == (True, "You will be verified again", "")
 
 
 def test_a_second_container_of_a_project_is_shown_closed_and_shifts_no_number() -> None:
@@ -143,7 +151,7 @@ def test_a_reply_of_the_bus_becomes_properties() -> None:
         {"Tries": "2"},
         {"Projects": "atlas"},
         {"Projects": [("atlas", "Atlas")]},
-        {"Projects": [("atlas", "Atlas", "Atlas", 0)]},
+        {"Projects": [("atlas", "Atlas", "Atlas", 0, False)]},
         {"BoxId": None},
     ],
 )

@@ -42,9 +42,14 @@ class KeysSite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CardSite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`token` names a variant without a reader (SoftHSM); a pipe says when it is in. Debug profile only."""
+    """When a card's session ends by itself, in minutes.
+
+    `token` names a variant without a reader (SoftHSM); a pipe says when it is in. Debug profile only.
+    """
 
     token: str | None = None
+    idle_minutes: Annotated[int, msgspec.Meta(ge=1, le=240)] = 15  # nobody touched keyboard, mouse or screen
+    session_minutes: Annotated[int, msgspec.Meta(ge=1, le=1440)] = 600  # since the finger or PIN
 
 
 class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

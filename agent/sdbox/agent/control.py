@@ -9,25 +9,33 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sdbox.agent import events as m
 from sdbox.agent import journal
 from sdbox.agent.attest import CentreLink
 from sdbox.agent.card import CardSeat
+from sdbox.agent.cardclock import CardClock
 from sdbox.agent.dbus import AgentInterface
 from sdbox.agent.jobs import Jobs, Post, Work
 from sdbox.agent.machine import State, step
+from sdbox.agent.meaning import Meaning
+from sdbox.agent.memory import refusals, remembered
 from sdbox.agent.presence import Presence
 from sdbox.agent.session import Door, ask_offers
 from sdbox.agent.view import Memory, View, view_of
-from sdbox.agent.wipe import CARD_REMOVED, FAILED, USER, wipe
+from sdbox.agent.wipe import CARD_REMOVED, FAILED, LIMIT, SWITCH, USER, wipe
 from sdbox.protocol.reasons import Reason
 from sdbox.smartcard.values import CardInserted, CardRemoved
 
-# No VERIFY was begun with a card that is read for the first time in these states.
-UNTOUCHED: Final = {State.READING_CARD, State.PIN}
+CAUSES: Final[dict[type[m.Event], str]] = {
+    CardRemoved: CARD_REMOVED,
+    m.CardExpired: LIMIT,
+    m.FreshPick: SWITCH,
+    m.Cancel: USER,
+    m.DesktopEnded: USER,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,7 @@ class Parts:
     link: CentreLink
     door: Door
     seat: Callable[[CardInserted], CardSeat]
+    clock: CardClock = field(default_factory=CardClock)
 
 
 class Agent:
@@ -52,9 +61,8 @@ class Agent:
         self._view = View()
         self._memory = Memory()
         self._here = Presence()
-        self._attested = False
-        self._link_reason: Reason | None = None
         self.parts = wire(self)
+        self._meaning = Meaning(self._here, self.parts.door)
 
     def post(self, event: m.Event) -> None:
         """Queue an event."""
@@ -71,6 +79,18 @@ class Agent:
 
     async def run(self) -> None:
         """Consume events until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_time())
+            tasks.create_task(self._consume())
+
+    async def _keep_time(self) -> None:
+        """Ask the clock now and then; the decision is made where all are."""
+        while True:
+            await asyncio.sleep(self.parts.clock.period)
+            if (reason := self.parts.clock.due()) is not None:
+                self.post(m.CardExpired(reason))
+
+    async def _consume(self) -> None:
         while True:
             number, event, when = await self._queue.get()
             if number is None or number == self._jobs.current:
@@ -89,7 +109,11 @@ class Agent:
 
     def handle(self, event: m.Event, when: float) -> None:
         """Do what `event` means now. Never waits. `when`: time.monotonic() when it was posted."""
-        known = self._note(event)
+        if isinstance(event, m.UserEvent):
+            self.parts.clock.touch()
+        if isinstance(event, m.Acknowledge) and self.state is State.REFUSED_LINK:
+            self.parts.link.hurry()
+        known = self._meaning.of(event, self.state, self._memory)
         if known is None:
             return
         before, self.state = self.state, step(self.state, known)
@@ -103,104 +127,29 @@ class Agent:
     def _put(self, number: int | None, event: m.Event) -> None:
         self._queue.put_nowait((number, event, time.monotonic()))
 
-    def _note(self, event: m.Event) -> m.Event | None:  # noqa: PLR0911 - a table of events, one line each
-        """Keep what outlasts states, and return the event as the table knows it; None if it is not for this box now."""
-        match event:
-            case CardInserted():
-                return self._here.inserted(event)
-            case CardRemoved():
-                return self._removed(event)
-            case m.Attested() | m.LinkLost() | m.LinkRefused():
-                self._note_link(event)
-            case m.SessionRevoked(session) if session != self.parts.door.session:
-                return None
-            case m.Pick(project):
-                return self._picked(project)
-            case m.Acknowledge():
-                return self._acknowledged(event)
-            case m.Confirm():
-                self._here.last_try = self.state in {State.LAST_FINGER, State.LAST_PIN}
-            case m.WipedReady():
-                return self._after_wipe()
-        return event
-
-    def _note_link(self, event: m.Attested | m.LinkLost | m.LinkRefused) -> None:
-        self._attested = isinstance(event, m.Attested)
-        self._link_reason = event.reason if isinstance(event, m.LinkRefused) else None
-        if self.state in UNTOUCHED and not self._attested:
-            self._here.untouched = True  # no VERIFY was begun since the insertion: that still counts (S7)
-
-    def _acknowledged(self, event: m.Acknowledge) -> m.Event:
-        if self.state is State.REFUSED_LINK:
-            self.parts.link.hurry()
-        if self.state is State.INSERT_CARD and self._here.card is not None:
-            return (
-                self._here.card
-            )  # the user asks for the card that stayed in: their action, so one VERIFY may follow (S7)
-        return event
-
-    def _removed(self, event: CardRemoved) -> m.Event | None:
-        known = self._here.removed(event)
-        if known is not None:
-            self.parts.door.kill_picture()  # before anything else, in whatever state: the picture must go (S6)
-        return known
-
-    def _picked(self, project: str) -> m.Event | None:
-        """A pick of what is already open only closes the picker; one that is not offered is none."""
-        if self.state is State.PICKER and project == self._memory.project:
-            return m.Cancel()
-        return m.Pick(project) if self._memory.offer(project) else None
-
-    def _after_wipe(self) -> m.Event:
-        """Where closing leads: what is gone decides."""
-        if self.state is State.CLOSING:
-            return m.WipedReady() if self._memory.reason is None else m.WipedRefused()
-        if (seat := self._here.leave()) is not None:
-            self._jobs.aside(seat.close())
-        return m.WipedIdle() if self._attested else m.WipedOffline()
-
     def _remember(self, event: m.Event) -> None:
-        match event:
-            case m.FingerAwaited(tries) | m.PinAwaited(tries):
-                self._memory = replace(self._memory, tries=tries)
-            case m.LastFinger(tries, refused) | m.LastPin(tries, refused):
-                self._memory = replace(self._memory, tries=tries)
-                self._refuse(refused or Reason.CARD_LAST_TRY)
-            case m.FingerRefused(reason, tries) | m.PinRefused(reason, tries):
-                self._memory = replace(self._memory, tries=tries)
-                self._refuse(reason)
-            case m.CardRefused(reason) | m.ProjectRefused(reason) | m.SessionRevoked(reason=reason):
-                self._refuse(reason)
-            case m.LinkRefused(reason) if self.state is State.REFUSED_LINK:
-                self._refuse(reason)
-            case m.LinkLost(reason) if reason is not Reason.GATEWAY_UNREACHABLE:
-                journal.refused(reason)
-            case m.Offered(offers):
-                self._memory = replace(self._memory, offers=offers)
-                for offer in offers:
-                    if offer.reason is not None:
-                        journal.refused(offer.reason)
-
-    def _refuse(self, reason: Reason) -> None:
-        self._memory = replace(self._memory, reason=reason)
-        journal.refused(reason)
+        self._memory = remembered(self._memory, event, self.state)
+        for reason in refusals(event, self._memory):
+            journal.refused(reason)
 
     def _enter(self, before: State, event: m.Event, when: float) -> None:
         """Begin what the new state is about."""
         match self.state:
-            case State.NETWORK | State.INSERT_CARD:
+            case State.NETWORK | State.INSERT_CARD | State.LOCKED:
                 self._wait_for_world()
-            case State.READING_CARD if isinstance(event, CardInserted):
+            case State.READING_CARD:
                 self._read_card(event)
             case State.FINGER | State.CHECKING_PIN if (seat := self._here.seat) is not None:
                 self._verify(seat)
             case State.OFFERING if (seat := self._here.seat) is not None:
                 journal.phase("verified")
+                self.parts.clock.begin()
                 self._jobs.start(_report(ask_offers(self.parts.link.channel, seat)))
-            case State.PIN | State.PICK:
+            case State.PIN:
                 self._forget_reason()
-                if before is State.OFFERING:
-                    journal.phase("offers")
+            case State.PICK:
+                self._forget_reason()
+                self._offer(before)
             case State.CONNECTING if isinstance(event, m.Pick):
                 self._connect(event.project)
             case State.CLOSING | State.ENDING if before is not State.CLOSING:
@@ -209,15 +158,48 @@ class Agent:
                 self._fail(when)
 
     def _wait_for_world(self) -> None:
+        if (seat := self._here.leave()) is not None:
+            self._jobs.aside(seat.close())  # the card went, or the link, while only the session was being wiped
+        self.parts.clock.end()
+        if self.state is State.LOCKED:
+            return
         self._memory = Memory()
-        if self.state is State.NETWORK and self._link_reason is not None:
-            self.post(m.LinkRefused(self._link_reason))  # it was refused while the session was being wiped
+        if self.state is State.NETWORK and self._meaning.link_reason is not None:
+            self.post(m.LinkRefused(self._meaning.link_reason))  # it was refused while the session was being wiped
         if self.state is State.INSERT_CARD and (card := self._here.waiting()) is not None:
             self.post(card)  # it went in before the box was attested
 
-    def _read_card(self, card: CardInserted) -> None:
+    def _read_card(self, event: m.Event) -> None:
+        if not isinstance(event, CardInserted):
+            self._read_again()
+            return
         journal.phase("card-in")
-        self._jobs.start(_report(self._here.begin(self.parts.seat(card)).read()))
+        self._jobs.start(_report(self._here.begin(self.parts.seat(event)).read()))
+
+    def _read_again(self) -> None:
+        """End the card's login with a reset, then ask for its holder anew: one VERIFY, for the pick (S7)."""
+        self.parts.clock.end()
+        if self._here.card is None:
+            return  # pulled: its event is on its way
+        seat = self.parts.seat(self._here.card)
+        old = self._here.again(seat)
+
+        async def work(post: Post) -> None:
+            if old is not None:
+                await old.close()
+            post(await seat.read())
+
+        self._jobs.start(work)
+
+    def _offer(self, before: State) -> None:
+        """Go on with a project whose bubble wanted its holder verified."""
+        if before is State.OFFERING:
+            journal.phase("offers")
+        following = self._here.wanted or self._here.cleared
+        if following and self._memory.offer(following) is not None:
+            self.post(m.Pick(following))
+        else:
+            self._here.wanted = self._here.cleared = ""  # the gateway does not offer it any more
 
     def _verify(self, seat: CardSeat) -> None:
         """Begin exactly one VERIFY (S7)."""
@@ -230,6 +212,7 @@ class Agent:
             self.post(m.Broken())  # `_picked` let it through: they are there
             return
         journal.phase("picked")
+        self._here.cleared = ""  # good for one entry
         self._memory = replace(self._memory, project=project, reason=None)
         channel, door = self.parts.link.channel, self.parts.door
         door.kill_picture()  # of the project we switch away from
@@ -237,13 +220,9 @@ class Agent:
 
     def _close(self, event: m.Event, when: float) -> None:
         self.parts.door.kill_picture()
-        cause = (
-            CARD_REMOVED
-            if isinstance(event, CardRemoved)
-            else USER
-            if isinstance(event, m.Cancel | m.DesktopEnded)
-            else FAILED
-        )
+        if self.state is State.ENDING:
+            self.parts.clock.end()
+        cause = CAUSES.get(type(event), FAILED)
         seat = self._here.leave() if self.state is State.ENDING else None
         self._jobs.start(self._wiping(cause, when, seat))
 
@@ -266,6 +245,8 @@ class Agent:
         self._memory = replace(self._memory, reason=None)
 
     def _show(self) -> None:
+        if self.state is State.PICK and (self._here.wanted or self._here.cleared):
+            return  # only passing through
         view = view_of(self.state, self._memory)
         if view != self._view:
             if view.state != self._view.state:

@@ -31,7 +31,7 @@ PIN_LIMIT: Final = 64
 
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 SIGNATURES: Final = {
-    "State": "s", "Reason": "s", "Tries": "i", "Projects": "a(ssss)", "Current": "s", "BoxId": "s", "Version": "s",
+    "State": "s", "Reason": "s", "Tries": "i", "Projects": "a(ssssb)", "Current": "s", "BoxId": "s", "Version": "s",
 }  # fmt: skip
 CALLS: Final = {"Pick": "s", "SubmitPin": "h", "Cancel": "", "Acknowledge": "", "Confirm": ""}
 
@@ -79,7 +79,9 @@ class AgentInterface:
 
     def _properties(self) -> dict[str, Variant]:
         view, identity = self._view, self._identity
-        projects = [[offer.project, offer.title_fr, offer.title_en, offer.reason or ""] for offer in view.projects]
+        projects = [
+            [offer.project, offer.title_fr, offer.title_en, offer.reason or "", offer.fresh] for offer in view.projects
+        ]
         values = (view.state, view.reason, view.tries, projects, view.current, identity.box_id, identity.version)
         return {name: Variant(kind, value) for (name, kind), value in zip(SIGNATURES.items(), values, strict=True)}
 

@@ -138,6 +138,13 @@ class Pick:
 
 
 @dataclass(frozen=True, slots=True)
+class FreshPick:
+    """The user picked a project whose bubble wants its holder verified for it alone."""
+
+    project: str
+
+
+@dataclass(frozen=True, slots=True)
 class SubmitPin:
     """The user gave the PIN; the agent holds it elsewhere, an event may be logged."""
 
@@ -160,6 +167,18 @@ class Confirm:
 @dataclass(frozen=True, slots=True)
 class SwitchKey:
     """The picker key was pressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CardExpired:
+    """The card's session has lasted long enough, or nobody was there: CARD_LIMIT or CARD_IDLE."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class WipedLocked:
+    """Everything of the session is gone, the card is still in: its session was too long, or idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +211,8 @@ CardStep = (
     FingerAwaited | PinAwaited | LastFinger | LastPin | FingerRefused | PinRefused | CardRefused | Verified | Offered
 )
 ProjectStep = DesktopShown | ProjectRefused | DesktopEnded
-UserEvent = Pick | SubmitPin | Cancel | Acknowledge | Confirm | SwitchKey
-Wiped = WipedIdle | WipedOffline | WipedRefused | WipedReady
-Event = Started | LinkEvent | CardInserted | CardRemoved | CardStep | ProjectStep | UserEvent | Wiped | Broken
+UserEvent = Pick | FreshPick | SubmitPin | Cancel | Acknowledge | Confirm | SwitchKey
+Wiped = WipedLocked | WipedIdle | WipedOffline | WipedRefused | WipedReady
+Event = (
+    Started | LinkEvent | CardInserted | CardRemoved | CardExpired | CardStep | ProjectStep | UserEvent | Wiped | Broken
+)

@@ -15,6 +15,7 @@ from sdbox.agent.events import (
     Acknowledge,
     Attested,
     Cancel,
+    CardExpired,
     CardRefused,
     Confirm,
     DesktopEnded,
@@ -22,6 +23,7 @@ from sdbox.agent.events import (
     Event,
     FingerAwaited,
     FingerRefused,
+    FreshPick,
     LastFinger,
     LastPin,
     LinkLost,
@@ -38,6 +40,7 @@ from sdbox.agent.events import (
     SwitchKey,
     Verified,
     WipedIdle,
+    WipedLocked,
     WipedOffline,
     WipedReady,
     WipedRefused,
@@ -65,6 +68,7 @@ class State(StrEnum):
     PICKER = "picker"  # the picker over a running desktop
     CLOSING = "closing"  # the session ends, the card's login stays
     ENDING = "ending"  # everything ends: no card any more, or no attested channel
+    LOCKED = "locked"  # the card is in, its session has ended by time
     REFUSED_LINK = "refused-link"
     REFUSED_FINGER = "refused-finger"
     REFUSED_PIN = "refused-pin"
@@ -80,6 +84,7 @@ SHOWN: Final[dict[State, str]] = {
     State.LAST_PIN: "last-try",
     State.OFFERING: "reading-card",
     State.ENDING: "closing",
+    State.LOCKED: "refused",
     State.REFUSED_LINK: "refused",
     State.REFUSED_FINGER: "refused",
     State.REFUSED_PIN: "refused",
@@ -93,7 +98,7 @@ Table = dict[tuple[State, type[Event]], State]
 _S = State
 
 # What a user does, or the world, may come a moment too late for the state it was meant for: it then changes nothing.
-_USER_EVENTS = (Pick, SubmitPin, Cancel, Acknowledge, Confirm, SwitchKey)
+_USER_EVENTS = (Pick, FreshPick, SubmitPin, Cancel, Acknowledge, Confirm, SwitchKey)
 _LATE: Table = {(state, event): state for state in State for event in _USER_EVENTS}
 _NO_CARD_YET = (_S.STARTING, _S.NETWORK, _S.ATTESTING, _S.REFUSED_LINK, _S.ENDING, _S.FAILED)
 _READER: Table = {(state, event): state for state in _NO_CARD_YET for event in (CardInserted, CardRemoved)}
@@ -111,6 +116,8 @@ _CARD_IN = (
     _S.REFUSED_PROJECT,
 )
 _ENDS: Table = {(state, event): _S.ENDING for state in _CARD_IN for event in (CardRemoved, LinkLost)}
+_VERIFIED = (_S.OFFERING, _S.PICK, _S.CONNECTING, _S.SESSION, _S.PICKER, _S.CLOSING, _S.REFUSED_PROJECT)
+_EXPIRES: Table = {(state, CardExpired): _S.ENDING for state in _VERIFIED}
 _SESSION_ENDS: Table = {
     (state, event): _S.CLOSING
     for state in (_S.CONNECTING, _S.SESSION, _S.PICKER)
@@ -123,6 +130,7 @@ ALLOWED: Final[Table] = {
     **_BACKGROUND,
     **_CROSSED,
     **_ENDS,
+    **_EXPIRES,
     **_SESSION_ENDS,
     (_S.STARTING, Started): _S.NETWORK,
     (_S.NETWORK, LinkUp): _S.ATTESTING,
@@ -159,14 +167,20 @@ ALLOWED: Final[Table] = {
     (_S.OFFERING, Offered): _S.PICK,
     (_S.OFFERING, CardRefused): _S.REFUSED_CARD,
     (_S.PICK, Pick): _S.CONNECTING,
+    (_S.PICK, FreshPick): _S.READING_CARD,  # the card is reset and its holder verified for this bubble alone
     (_S.CONNECTING, Cancel): _S.CLOSING,
     (_S.CONNECTING, DesktopShown): _S.SESSION,
     (_S.SESSION, SwitchKey): _S.PICKER,
     (_S.PICKER, SwitchKey): _S.SESSION,
     (_S.PICKER, Cancel): _S.SESSION,
     (_S.PICKER, Pick): _S.CONNECTING,
+    (_S.PICKER, FreshPick): _S.CLOSING,
     (_S.REFUSED_PROJECT, Acknowledge): _S.PICK,
     (_S.ENDING, WipedIdle): _S.INSERT_CARD,
+    (_S.ENDING, WipedLocked): _S.LOCKED,
+    (_S.LOCKED, CardInserted): _S.READING_CARD,  # the same card again, as the user says so
+    (_S.LOCKED, CardRemoved): _S.INSERT_CARD,
+    (_S.LOCKED, LinkLost): _S.NETWORK,
     (_S.ENDING, WipedOffline): _S.NETWORK,
     (_S.CLOSING, WipedRefused): _S.REFUSED_PROJECT,
     (_S.CLOSING, WipedReady): _S.PICK,
@@ -176,6 +190,11 @@ ALLOWED: Final[Table] = {
 def step(state: State, event: Event) -> State:
     """Return the state after `event`; FAILED if the pair is not allowed."""
     return ALLOWED.get((state, type(event)), State.FAILED)
+
+
+def is_verified(state: State) -> bool:
+    """Whether the holder is verified, and the card logged in, in this state."""
+    return state in _VERIFIED
 
 
 def has_card(state: State) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sdbox.agent.card import CardSeat
+from sdbox.protocol.values import CardIdentity
 from sdbox.smartcard.values import CardInserted, CardRemoved
 
 
@@ -14,6 +15,9 @@ class Presence:
         self.untouched = False  # no VERIFY was begun since its insertion: that act of the user still counts (S7)
         self.seat: CardSeat | None = None
         self.last_try = False  # the user agreed to spend the card's last try, on the next VERIFY and no other
+        self.wanted = ""  # the project whose bubble asks for a verification of its own
+        self.cleared = ""  # the project for which that has just been given, and for nothing else
+        self._serial = ""
         self._pin: bytearray | None = None
 
     def inserted(self, event: CardInserted) -> CardInserted | None:
@@ -42,13 +46,28 @@ class Presence:
     def begin(self, seat: CardSeat) -> CardSeat:
         """Start anew with this card: nothing agreed to before counts."""
         self.untouched = self.last_try = False
+        self.wanted = self.cleared = self._serial = ""
         self.seat = seat
         return seat
+
+    def again(self, seat: CardSeat) -> CardSeat | None:
+        """Sit the same card down anew, to have its holder verified again; return the old seat, to be closed first."""
+        self.last_try = False
+        old, self.seat = self.seat, seat
+        return old
+
+    def verified(self, card: CardIdentity) -> bool:
+        """Take note of a verified holder; False if the card is not the one that was sat down."""
+        same = self._serial in {"", card.serial}
+        self._serial = card.serial
+        self.wanted, self.cleared = "", self.wanted
+        return same
 
     def leave(self) -> CardSeat | None:
         """Give up the seat; whoever takes it closes it."""
         seat, self.seat = self.seat, None
         self.last_try = False
+        self.wanted = self.cleared = self._serial = ""
         return seat
 
     def take_last_try(self) -> bool:

@@ -17,6 +17,8 @@ from sdbox.protocol.values import WipeReport
 
 CARD_REMOVED: Final = "card-removed"
 USER: Final = "user"
+SWITCH: Final = "switch"
+LIMIT: Final = "limit"
 FAILED: Final = "failed"
 
 

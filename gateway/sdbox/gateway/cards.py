@@ -150,7 +150,13 @@ class CardPolicy:
         # A certificate that is not ours gets no title: it could ask what bubbles there are.
         bubble = None if fault is Reason.CERTIFICATE_ISSUER else self._bubbles.get(project)
         french, english = (bubble.title_fr, bubble.title_en) if bubble else (project, project)
-        return m.OfferItem(project, french, english, fault.value if fault else None, container.fingerprint)
+        code, fresh = fault.value if fault else None, self.wants_fresh(project)
+        return m.OfferItem(project, french, english, code, container.fingerprint, fault is None and fresh)
+
+    def wants_fresh(self, project: str) -> bool:
+        """Whether this project's bubble is entered only right after the holder was verified."""
+        bubble = self._bubbles.get(project)
+        return bubble is not None and bubble.fresh_finger
 
     def _is_issued(self, certificate: x509.Certificate) -> bool:
         try:

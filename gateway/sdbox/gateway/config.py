@@ -49,6 +49,7 @@ class BubbleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gateway_address: IPv4Address
     wireguard: WireGuard
     desktop: Desktop
+    fresh_finger: bool = False  # whoever enters is verified again, each time
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -87,6 +87,7 @@ class OfferItem(Message, frozen=True, tag="OfferItem"):
     title_en: str
     reason: str | None
     certificate: bytes  # SHA-256 of the container's certificate, DER
+    fresh: bool = False  # entering needs a finger (or PIN) and a CardProof of its own
 
 
 class Offers(Message, frozen=True, tag="Offers"):
@@ -135,7 +136,7 @@ class Heartbeat(Message, frozen=True, tag="Heartbeat"):
 
 
 class Close(Message, frozen=True, tag="Close"):
-    """Box -> gateway: the session is over; `cause` is one of `card-removed`, `switch`, `user`, `failed`."""
+    """Box -> gateway: the session is over; `cause` is one of `card-removed`, `switch`, `user`, `limit`, `failed`."""
 
     session: str
     cause: str

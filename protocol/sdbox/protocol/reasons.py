@@ -30,6 +30,9 @@ class Reason(StrEnum):
     CARD_NO_FINGER = "card-no-finger"
     CARD_SENSOR = "card-sensor"
     CARD_UNCLEAR = "card-unclear"
+    CARD_IDLE = "card-idle"
+    CARD_LIMIT = "card-limit"
+    CARD_FRESH = "card-fresh"
     CARD_EMPTY = "card-empty"
     CARD_PROOF = "card-proof"
     CERTIFICATE_EXPIRED = "certificate-expired"
@@ -151,6 +154,21 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Empreinte illisible. Reposez le doigt bien à plat.",
         "Unreadable fingerprint. Place your finger flat again.",
         "The capture has too few minutiae for the card; no try was spent.",
+    ),
+    Reason.CARD_IDLE: Explanation(
+        "La session de la carte a été fermée faute d'activité.",
+        "The card's session was closed for want of activity.",
+        "Nobody used keyboard, mouse or screen for `idle_minutes` of the site's [card] settings.",
+    ),
+    Reason.CARD_LIMIT: Explanation(
+        "La session de la carte a atteint sa durée maximale.",
+        "The card's session has reached its longest duration.",
+        "The finger or PIN was given `session_minutes` ago, see the site's [card] settings.",
+    ),
+    Reason.CARD_FRESH: Explanation(
+        "Ce projet demande une nouvelle vérification de son titulaire.",
+        "This project needs its holder to be verified again.",
+        "Its bubble has `fresh_finger`: an Open follows a card proof of its own, at most two minutes old.",
     ),
     Reason.CARD_EMPTY: Explanation(
         "Cette carte ne porte aucun projet.",

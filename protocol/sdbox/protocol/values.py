@@ -86,6 +86,7 @@ class Offer:
     title_en: str
     reason: str | None
     certificate: bytes
+    fresh: bool = False  # the bubble wants its own verification of the holder, each time
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,9 @@ def offers_of(items: Sequence[m.OfferItem], certificates: Sequence[bytes]) -> tu
     opened = [item.project for item in items if item.reason is None]
     if not shown.issuperset(judged) or len(set(judged)) != len(judged) or len(set(opened)) != len(opened):
         raise Refusal(Reason.PROTOCOL, "offers that do not fit the card")
-    return tuple(Offer(item.project, item.title_fr, item.title_en, item.reason, item.certificate) for item in items)
+    return tuple(
+        Offer(item.project, item.title_fr, item.title_en, item.reason, item.certificate, item.fresh) for item in items
+    )
 
 
 def _check(message: m.GrantMessage, project: str) -> None:

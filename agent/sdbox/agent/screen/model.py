@@ -14,12 +14,13 @@ UNKNOWN_TRIES = -1
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A container of the card. `reason` is None if it can be opened."""
+    """A container of the card. `reason` is None if it can be opened, `fresh` if its holder is verified for it anew."""
 
     name: str
     title_fr: str
     title_en: str
     reason: Reason | None = None
+    fresh: bool = False
 
     def title(self, language: Language) -> str:
         return (self.title_fr if language is Language.FRENCH else self.title_en) or self.name
@@ -89,7 +90,7 @@ def _projects(value: object) -> tuple[Project, ...]:
 
 def _project(item: object) -> Project:
     match item:
-        case (str(name), str(title_fr), str(title_en), str(code)):
-            return Project(name, title_fr, title_en, _reason(code))
+        case (str(name), str(title_fr), str(title_en), str(code), bool(fresh)):
+            return Project(name, title_fr, title_en, _reason(code), fresh)
         case _:
             raise ValueError("Projects")

@@ -155,6 +155,10 @@ TRY_AGAIN = Text(
     "Rien n'est réessayé sans vous.\nAppuyez sur Entrée pour faire un nouvel essai.",
     "Nothing is tried again without you.\nPress Enter to try once more.",
 )
+RESUME = Text(
+    "Appuyez sur Entrée pour reprendre : la carte demandera à nouveau votre doigt ou votre code.\nSinon, retirez-la.",
+    "Press Enter to go on: the card will ask for your finger or PIN again.\nOtherwise remove it.",
+)
 NOT_RENEWED = Text(
     "Votre projet reste accessible jusqu'à la fin de son certificat.\nDonnez ce code à votre correspondant.",
     "Your project remains available until its certificate ends.\nGive this code to your correspondent.",
@@ -183,6 +187,9 @@ ADVICE: dict[Reason, Text] = {
     Reason.CARD_NO_FINGER: REMOVE_AND_REPORT,
     Reason.CARD_SENSOR: REPORT_IF_REPEATED,
     Reason.CARD_UNCLEAR: TRY_AGAIN,
+    Reason.CARD_IDLE: RESUME,
+    Reason.CARD_LIMIT: RESUME,
+    Reason.CARD_FRESH: REPORT_IF_REPEATED,
     Reason.CARD_EMPTY: OTHER_CARD,
     Reason.CARD_PROOF: REMOVE_AND_REPORT,
     Reason.CERTIFICATE_EXPIRED: OTHER_PROJECT,
@@ -210,6 +217,7 @@ GIVE_UP = Text("Non, garder la carte intacte", "No, keep the card as it is")
 GO_ON = Text("Oui, faire ce dernier essai", "Yes, make this last try")
 
 CODE = Text("Code", "Code")
+FRESH = Text("Une nouvelle vérification sera demandée", "You will be verified again")
 CURRENT = Text("Projet en cours", "Current project")
 UNAVAILABLE = Text("indisponible", "unavailable")
 VERSION = Text("version", "version")
@@ -230,6 +238,7 @@ DO_RETURN = Text("revenir au bureau", "back to the desktop")
 DO_CLEAR = Text("tout effacer", "clear")
 DO_CONTINUE = Text("choisir un projet", "pick a project")
 DO_RETRY = Text("réessayer", "try again")
+DO_RESUME = Text("reprendre", "go on")
 DO_RETRY_NOW = Text("réessayer maintenant", "try again now")
 DO_READ_AGAIN = Text("relire une carte déjà insérée", "read a card that is already in")
 

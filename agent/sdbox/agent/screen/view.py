@@ -182,7 +182,9 @@ def _opens(project: Project, properties: AgentProperties) -> bool:
 def _note(project: Project, properties: AgentProperties, language: Language) -> str:
     if project.reason is not None:
         return t.explain(project.reason, language)
-    return "" if _opens(project, properties) else t.CURRENT.to(language)
+    if not _opens(project, properties):
+        return t.CURRENT.to(language)
+    return t.FRESH.to(language) if project.fresh else ""
 
 
 def _first_visible(rows: tuple[Row, ...]) -> int:
@@ -228,6 +230,8 @@ def _keys(properties: AgentProperties) -> tuple[tuple[Text, Text], ...]:
 def _after_refusal(reason: Reason) -> Text | None:
     """Return what Enter leads to, or None where only the card's removal or a restart helps."""
     family = reason.value.partition("-")[0]
+    if reason in {Reason.CARD_IDLE, Reason.CARD_LIMIT}:
+        return t.DO_RESUME
     if reason in {Reason.CARD_FINGER, Reason.CARD_UNCLEAR, Reason.CARD_SENSOR, Reason.CARD_PIN}:
         return t.DO_RETRY
     if family in {"gateway", "box"}:

@@ -1,0 +1,46 @@
+"""What outlasts a state: remembered from events, shown by `view.py`. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sdbox.agent import events as m
+from sdbox.agent.machine import State
+from sdbox.agent.view import Memory
+from sdbox.protocol.reasons import Reason
+
+
+def remembered(memory: Memory, event: m.Event, state: State) -> Memory:
+    """Return the memory after `event` led to `state`."""
+    match event:
+        case m.FingerAwaited(tries) | m.PinAwaited(tries):
+            memory = replace(memory, tries=tries)
+        case m.LastFinger(tries, refused) | m.LastPin(tries, refused):
+            memory = replace(memory, tries=tries, reason=refused or Reason.CARD_LAST_TRY)
+        case m.FingerRefused(reason, tries) | m.PinRefused(reason, tries):
+            memory = replace(memory, tries=tries, reason=reason)
+        case m.CardRefused(reason) | m.ProjectRefused(reason) | m.SessionRevoked(reason=reason):
+            memory = replace(memory, reason=reason)
+        case m.CardExpired(reason):
+            memory = Memory(reason=reason)
+        case m.LinkRefused(reason) if state is State.REFUSED_LINK:
+            memory = replace(memory, reason=reason)
+        case m.Offered(offers):
+            memory = replace(memory, offers=offers)
+    return memory
+
+
+def refusals(event: m.Event, memory: Memory) -> tuple[Reason, ...]:
+    """Return the codes that `event` brings for the journal; `memory` is the one after it."""
+    match event:
+        case m.LinkLost(reason):
+            return () if reason is Reason.GATEWAY_UNREACHABLE else (reason,)
+        case m.Offered(offers):
+            return tuple(Reason(offer.reason) for offer in offers if offer.reason is not None)
+        case m.LinkRefused(reason):
+            return (reason,) if memory.reason is reason else ()
+        case m.LastFinger() | m.LastPin() | m.FingerRefused() | m.PinRefused() | m.CardExpired():
+            return () if memory.reason is None else (memory.reason,)
+        case m.CardRefused(reason) | m.ProjectRefused(reason) | m.SessionRevoked(reason=reason):
+            return (reason,)
+    return ()
