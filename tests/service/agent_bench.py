@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from sdbox.agent.attest import CentreLink, TpmProver
 from sdbox.agent.card import TOKEN_READER, CardSeat
+from sdbox.agent.cardclock import CardClock
 from sdbox.agent.config import GatewaySite
 from sdbox.agent.control import Agent, Parts
 from sdbox.agent.dbus import AgentInterface, Identity, Inputs
@@ -165,6 +166,14 @@ def make_client(folder: Path) -> Path:
     return clients
 
 
+@dataclass(frozen=True)
+class Fittings:
+    """What an agent may be given instead: cards in a reader for the token, a clock that the test turns."""
+
+    seat: Callable[[CardInserted], CardSeat] = lambda card: CardSeat(card, user=None, token="softhsm")
+    clock: CardClock = field(default_factory=CardClock)
+
+
 @asynccontextmanager
 async def running_agent(
     bench: Bench,
@@ -172,8 +181,10 @@ async def running_agent(
     tunnel: Callable[[Namespace], TunnelEnd],
     *,
     told: Callable[[DesktopAccess], None] = lambda _: None,
+    fittings: Fittings | None = None,
 ) -> AsyncIterator[AgentBench]:
     """Run an agent whose token counts as inserted when `insert` is called; `told` gets each desktop's credential."""
+    fit = fittings or Fittings()
     clients = make_client(folder)
     with Namespace() as namespace:
 
@@ -189,7 +200,7 @@ async def running_agent(
         def wire(agent: Agent) -> Parts:
             screen = AgentInterface(Identity("box", "1"), Inputs(agent.post, agent.submit_pin, lambda: None))
             link = CentreLink(site, bench.box.box_id, prover, agent.post)
-            return Parts(screen, link, door, lambda card: CardSeat(card, user=None, token="softhsm"))
+            return Parts(screen, link, door, fit.seat, fit.clock)
 
         agent = Agent(wire)
         tasks = [asyncio.ensure_future(agent.run()), asyncio.ensure_future(agent.parts.link.run())]

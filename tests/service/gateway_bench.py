@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography import x509
@@ -100,9 +100,9 @@ class Bench:
 
 
 @contextmanager
-def running_bench(folder: Path) -> Iterator[Bench]:
-    """Start everything; the box is enrolled."""
-    site = Site.make(folder)
+def running_bench(folder: Path, *, fresh: tuple[str, ...] = ()) -> Iterator[Bench]:
+    """Start everything; the box is enrolled. `fresh`: the projects whose bubble wants a fresh finger."""
+    site = replace(Site.make(folder), fresh=fresh)
     with ExitStack() as stack:
         tunnels = stack.enter_context(running_tunnels(site))
         box = stack.enter_context(running_box(folder / "box"))

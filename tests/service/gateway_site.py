@@ -40,6 +40,7 @@ class Site:
     server_certificate: x509.Certificate
     settings: dict[str, object] = field(default_factory=dict)
     reference: str = ""
+    fresh: tuple[str, ...] = ()  # projects whose bubble wants a fresh finger
 
     @classmethod
     def make(cls, folder: Path) -> Site:
@@ -90,6 +91,7 @@ class Site:
         return [
             "[[bubble]]",
             f'project = "{project}"',
+            f"fresh_finger = {json.dumps(project in self.fresh)}",
             f'title_fr = "Projet {project}"',
             f'title_en = "Project {project}"',
             f'network = "10.64.{number}.0/24"',

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -17,6 +18,7 @@ from sdbox.protocol.authenticator_request import certificate_request
 from sdbox.protocol.contexts import open_context
 from sdbox.protocol.reasons import Reason, Refusal
 from tests.service.gateway_bench import Bench, SoftSigner, card, container, running_bench
+from tests.service.gateway_site import Gateway, running_gateway
 from tests.unit.channel_certificates import Authority
 
 
@@ -197,3 +199,28 @@ def test_a_tunnel_key_of_another_session(bench: Bench) -> None:
             assert bench.tunnels["atlas"][key.hex()] == before
 
     asyncio.run(way())
+
+
+def test_a_bubble_with_fresh_finger_is_entered_only_after_a_proof_of_its_own(bench: Bench) -> None:
+    site = replace(bench.site, fresh=("boreal",))
+
+    async def way(gateway: Gateway) -> None:
+        atlas, boreal = bench.container("atlas"), bench.container("boreal")
+
+        async def refused() -> bool:
+            with pytest.raises(Refusal) as caught:
+                await channel.open("boreal", os.urandom(32), boreal)
+            return caught.value.reason is Reason.CARD_FRESH
+
+        async with bench.attested(gateway) as channel:
+            offers = await channel.prove_card(card(atlas, boreal), atlas)
+            assert [offer.fresh for offer in offers] == [False, True]
+            await channel.open("atlas", os.urandom(32), atlas)
+            assert await refused(), "the proof has opened another bubble"
+            await channel.prove_card(card(atlas, boreal), atlas)
+            assert (await channel.open("boreal", os.urandom(32), boreal)).project == "boreal"
+            assert await refused(), "the proof has been used"
+            await channel.open("atlas", os.urandom(32), atlas)
+
+    with running_gateway(site) as gateway:
+        asyncio.run(way(gateway))

@@ -9,6 +9,7 @@ from sqlalchemy import create_engine, text
 
 from sdbox.gateway.config import ConfigError, load_config
 from sdbox.gateway.desktop import Logins, nt_hash
+from sdbox.gateway.freshness import FRESH_SECONDS, Freshness
 from sdbox.gateway.limits import RateLimit
 from sdbox.gateway.record import sanitised
 from sdbox.gateway.store import RevocationKind, Store, StoreError
@@ -49,6 +50,16 @@ def test_a_burst_then_a_rate() -> None:
     assert limit.take("b")
     now = 1.0
     assert [limit.take("a") for _ in range(2)] == [True, False]
+
+
+def test_a_proof_of_the_card_is_fresh_once_and_not_for_long() -> None:
+    now = 0.0
+    freshness = Freshness(clock=lambda: now)
+    assert not freshness.spend()
+    for age, fresh in ((0.0, True), (FRESH_SECONDS, True), (FRESH_SECONDS + 1, False)):
+        freshness.given()
+        now += age
+        assert [freshness.spend(), freshness.spend()] == [fresh, False]
 
 
 def test_the_limit_remembers_a_bounded_number_of_keys() -> None:

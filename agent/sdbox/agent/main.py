@@ -14,6 +14,7 @@ import click
 from sdbox.agent import journal
 from sdbox.agent.attest import CentreLink, TpmProver
 from sdbox.agent.card import TOKEN_READER, CardSeat
+from sdbox.agent.cardclock import CardClock
 from sdbox.agent.config import SITE, ConfigError, Site, image_version, load_site, read_box_id
 from sdbox.agent.control import Agent, Parts
 from sdbox.agent.dbus import AgentInterface, Identity, Inputs, leave, serve
@@ -68,14 +69,16 @@ class Box:
         inputs = Inputs(agent.post, agent.submit_pin, lambda: journal.phase("screen-ready"))
         screen = AgentInterface(self._identity, inputs)
         link = CentreLink(self._site.gateway, self._box_id, TpmProver(self._box_id), agent.post)
-        return Parts(screen, link, Door(tunnel, start_desktop, Renewals().consider), seat)
+        clock = CardClock(self._site.card.idle_minutes, self._site.card.session_minutes)
+        return Parts(screen, link, Door(tunnel, start_desktop, Renewals().consider), seat, clock)
 
     def _listen(self, agent: Agent, stack: AsyncExitStack) -> None:
         """Start what posts events from outside: the readers and the picker key."""
         stack.enter_context(CardMonitor(agent.post_from_thread))
         if self._site.card.token is not None:
             stack.callback(TokenMonitor(agent.post).close)
-        stack.callback(SwitchKeys(self._site.keys.switch, lambda: agent.post(SwitchKey())).close)
+        used = agent.parts.clock.touch
+        stack.callback(SwitchKeys(self._site.keys.switch, lambda: agent.post(SwitchKey()), used).close)
 
 
 async def _follow(agent: Agent) -> None:

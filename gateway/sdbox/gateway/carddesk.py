@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from sdbox.gateway.authenticator import ConnectionKeys, verify_authenticator
 from sdbox.gateway.cards import MOST_CERTIFICATES, CardPolicy, Container, read_container, readable
+from sdbox.gateway.freshness import Freshness
 from sdbox.gateway.renewalbook import fingerprint
 from sdbox.protocol import messages as m
 from sdbox.protocol.authenticator_request import certificate_request
@@ -16,16 +16,14 @@ from sdbox.protocol.contexts import NONCE_SIZE, offers_context, open_context, re
 from sdbox.protocol.reasons import Reason, Refusal
 
 NAME_LIMIT: Final = 255
-FRESH_SECONDS: Final = 120.0
 
 
 class CardDesk:
     """Holds the card of a connection and the nonce the next signature must be for. Calls block: run in a thread."""
 
-    def __init__(self, policy: CardPolicy, keys: ConnectionKeys, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, policy: CardPolicy, keys: ConnectionKeys) -> None:
         """Start without a card and without a nonce."""
-        self._clock = clock
-        self._proved_at: float | None = None  # of a card proof that has opened nothing yet
+        self._freshness = Freshness()
         self._policy = policy
         self._keys = keys
         self._nonce = b""
@@ -38,12 +36,12 @@ class CardDesk:
 
     def prove(self, message: m.CardProof) -> tuple[m.OfferItem, ...]:
         """Take a card: one of the certificates signed. What an earlier card showed is forgotten first."""
-        self._shown, self._proved_at = {}, None
+        self._shown = {}
         leaf = self._signer(offers_context(self._use_nonce()), message.authenticator)
         if leaf not in message.certificates or len(message.certificates) > MOST_CERTIFICATES:
             raise Refusal(Reason.CARD_PROOF, "the signer is not among the certificates, or they are too many")
         offers = self._show(readable(message.certificates))
-        self._proved_at = self._clock()
+        self._freshness.given()
         return offers
 
     def admit(self, message: m.Open) -> Container:
@@ -54,18 +52,10 @@ class CardDesk:
         except ValueError as error:
             raise Refusal(Reason.PROTOCOL, "Open with a name or key of a wrong size") from error
         container = self._shown_by(self._signer(context, message.authenticator), message.project)
-        self._spend_proof(message.project)
-        return container
-
-    def _spend_proof(self, project: str) -> None:
-        """Refusal CARD_FRESH if the bubble wants a verified holder and the card's proof is old or has opened another.
-
-        The card signs nothing about its finger: that one came before the proof is the attested box's word.
-        """
-        proved_at, self._proved_at = self._proved_at, None
-        recent = proved_at is not None and self._clock() - proved_at <= FRESH_SECONDS
-        if self._policy.wants_fresh(project) and not recent:
+        recent = self._freshness.spend()
+        if self._policy.wants_fresh(message.project) and not recent:
             raise Refusal(Reason.CARD_FRESH)
+        return container
 
     def renewing(self, message: m.RenewalRequest) -> Container:
         """Return the container that asks to be renewed, or raise the Refusal that says why it may not."""
