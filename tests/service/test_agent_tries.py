@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from sdbox.agent.events import Acknowledge, Cancel, Confirm, Event, Pick, SwitchKey
@@ -150,6 +150,8 @@ def test_a_verify_is_an_act_of_the_user_and_the_last_one_a_yes(
         max_examples=6, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
         suppress_health_check=[HealthCheck.too_slow],
     )  # fmt: skip
+    @example(acts=["wrong", "acknowledge", "wrong", "acknowledge", "acknowledge", "right", "confirm", "right"])
+    @example(acts=["wrong", "acknowledge", "wrong", "remove", "insert", "acknowledge", "right", "confirm", "wrong"])
     @given(acts=st.lists(ACTS, min_size=8, max_size=16))
     def play(acts: list[str]) -> None:
         with issued_card(bench, pcscd, folder, ("atlas", "boreal"), variant=variant) as card:
