@@ -9,11 +9,18 @@ PLACES = ("host", "box")
 # Debian 12's OpenSC has no OpenPACE, so no secure messaging; its ykcs11 knows no finger.
 ONLY_ON_THE_BOX = {"goid", "yubikey-bio"}
 
+# OpenSC 0.24 to 0.27.1 forgets what it reads of an IAS-ECC card's PIN (tests/service/test_smartcard_iasecc.py).
+ONLY_ON_THE_HOST = {"ias-ecc"}
+
+
+def is_met(name: str, place: str) -> bool:
+    return name not in (ONLY_ON_THE_HOST if place == "box" else ONLY_ON_THE_BOX)
+
 
 def cases(*others: str) -> list[tuple[str, str]]:
     """Return variant and place, for all emulated variants and the `others`."""
     names = sorted({*MODELS, *others})
-    return [(name, place) for name in names for place in PLACES if place == "box" or name not in ONLY_ON_THE_BOX]
+    return [(name, place) for name in names for place in PLACES if is_met(name, place)]
 
 
 def key_cases() -> list[tuple[str, str, str]]:

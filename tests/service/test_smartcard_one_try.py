@@ -15,10 +15,10 @@ from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.values import LoginMethod, LoginRefused
 from sdbox.smartcard.variants import load_variants, variant_named
 from tests.service.smartcard_bench import READER, EmulatedCard, Pcscd, emulated_card, running_pcscd, stack_named
+from tests.service.smartcard_cases import ONLY_ON_THE_BOX
 
 pytestmark = pytest.mark.root
 FINGERS = [variant.name for variant in load_variants() if variant.login.method is LoginMethod.FINGER]
-ONLY_ON_THE_BOX = {"goid"}  # OpenSC of Debian 12 has no OpenPACE, so no secure messaging
 MOST = 3
 ACTIONS = ["good", "wrong", "nobody", "look", "again", "good confirmed", "wrong confirmed", "nobody confirmed"]
 

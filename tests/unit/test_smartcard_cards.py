@@ -48,6 +48,12 @@ WAYS = {
         verified=0x63C3,
         kind=KeyKind.RSA2048,
     ),
+    "ias-ecc": Way(
+        ["00A40400064D494F4D435400"],
+        "00200001",
+        ["002241A406840181800102", f"0088000020{DIGEST}00"],
+        kind=KeyKind.RSA2048,
+    ),
     "isoapplet": Way(
         ["00A404000CF276A288BCFBA69D34F31001"],
         "00200001",

@@ -10,6 +10,7 @@ from sdbox.smartcard.virtual.cvc import Holder, untrusted_root
 from sdbox.smartcard.virtual.faults import Blockable
 from sdbox.smartcard.virtual.gids import GidsCard
 from sdbox.smartcard.virtual.goid import GoidCard
+from sdbox.smartcard.virtual.iasecc import IasEccCard
 from sdbox.smartcard.virtual.isoapplet import IsoAppletCard
 from sdbox.smartcard.virtual.myeid import MyEidCard
 from sdbox.smartcard.virtual.openpgp import OpenPgpCard
@@ -63,6 +64,10 @@ def _gids(parts: Parts) -> Blockable:
     return GidsCard(parts.serial, parts.containers, parts.pin, parts.report)
 
 
+def _ias_ecc(parts: Parts) -> Blockable:
+    return IasEccCard(parts.serial, parts.containers, parts.pin, parts.report)
+
+
 def _isoapplet(parts: Parts) -> Blockable:
     return IsoAppletCard(parts.serial, parts.containers, parts.pin, parts.report)
 
@@ -82,6 +87,7 @@ def _yubikey_bio(parts: Parts) -> Blockable:
 MODELS: Final[Mapping[str, Callable[[Parts], Blockable]]] = {
     "gids": _gids,
     "goid": _goid,
+    "ias-ecc": _ias_ecc,
     "isoapplet": _isoapplet,
     "myeid": _myeid,
     "openpgp": _openpgp,

@@ -39,6 +39,8 @@ class Layout:
     label: str
     pin: PinRules
     certificates: str = "4404"
+    by_name: bool = False  # the application is known by its name only: no path leads to it or begins before it
+    algorithms: bytes = b""  # supportedAlgorithms of EF.TokenInfo, where the card has its own names for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,30 +72,33 @@ def directory(
 ) -> dict[str, bytes]:
     """Return EF.DIR and the files of the application's folder, by path. `serial` is in hex."""
     pairs = list(zip(containers, places, strict=False))
+    start = "" if layout.by_name else FOLDER
+    way = b"" if layout.by_name else tlv(0x51, bytes.fromhex(FOLDER))
     lists = ((0xA8, "4401"), (0xA0, "4402"), (0xA4, layout.certificates))
     return {
-        "3F002F00": tlv(0x61, tlv(0x4F, AID), tlv(0x50, layout.label.encode()), tlv(0x51, bytes.fromhex(FOLDER))),
-        f"{FOLDER}5031": b"".join(tlv(tag, path_of(FOLDER + file)) for tag, file in lists),
-        f"{FOLDER}5032": _token_information(layout.label, serial),
-        f"{FOLDER}4401": _pin(layout.pin),
+        "3F002F00": tlv(0x61, tlv(0x4F, AID), tlv(0x50, layout.label.encode()), way),
+        f"{FOLDER}5031": b"".join(tlv(tag, path_of(start + file)) for tag, file in lists),
+        f"{FOLDER}5032": _token_information(layout, serial),
+        f"{FOLDER}4401": _pin(layout),
         f"{FOLDER}4402": b"".join(_private_key(index, *pair) for index, pair in enumerate(pairs, 1)),
         f"{FOLDER}{layout.certificates}": b"".join(_certificate(index, *pair) for index, pair in enumerate(pairs, 1)),
-        **{place.certificate: container.certificate for container, place in pairs},
+        **{FOLDER + place.certificate.removeprefix(FOLDER): container.certificate for container, place in pairs},
     }
 
 
-def _token_information(label: str, serial: str) -> bytes:
+def _token_information(layout: Layout, serial: str) -> bytes:
     """EF.TokenInfo (8.10)."""
-    names = tlv(TEXT, b"SD-Box"), tlv(0x80, label.encode())
-    return tlv(SEQUENCE, integer(0), tlv(OCTETS, bytes.fromhex(serial)), *names, bits(0x20))
+    names = tlv(TEXT, b"SD-Box"), tlv(0x80, layout.label.encode())
+    return tlv(SEQUENCE, integer(0), tlv(OCTETS, bytes.fromhex(serial)), *names, bits(0x20), layout.algorithms)
 
 
 def _common(label: str, flags: int) -> tuple[bytes, ...]:
     return (tlv(TEXT, label.encode()), bits(flags))
 
 
-def _pin(pin: PinRules) -> bytes:
+def _pin(layout: Layout) -> bytes:
     """EF.AOD (8.9.2)."""
+    pin = layout.pin
     attributes = tlv(
         SEQUENCE,
         bits(pin.flags),
@@ -103,7 +108,7 @@ def _pin(pin: PinRules) -> bytes:
         integer(pin.stored),
         tlv(0x80, bytes([pin.reference])),
         tlv(OCTETS, bytes([pin.padding])),
-        path_of(FOLDER),
+        b"" if layout.by_name else path_of(FOLDER),
     )
     name = tlv(SEQUENCE, *_common("User PIN", PRIVATE_MODIFIABLE))
     return tlv(SEQUENCE, name, tlv(SEQUENCE, tlv(OCTETS, AUTH_ID)), tlv(0xA1, attributes))
