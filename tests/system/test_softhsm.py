@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,22 @@ ASK = (
     "$(ls /run/credentials/@system | wc -l) $(ls /run | grep -c injected) $(grep -c injected /proc/cmdline) end\n"
 )
 
+# Who the box's fingerprint sensor belongs to, and whether the screen's user can open it.
+SENSOR = "/dev/sdbox-sensor"
+AS_SCREEN = "setpriv --reuid=sdbox-kiosk --regid=sdbox-kiosk --clear-groups"
+ASK_SENSOR = (
+    f"udevadm settle; for i in $(seq 50); do test -e {SENSOR} || sleep 0.1; done; "
+    f"echo sensor $(stat -L -c '%U %G %a' {SENSOR}) $({AS_SCREEN} sh -c ': <{SENSOR}' 2>/dev/null || echo shut) end\n"
+)
+
+
+def check_who_may_open_the_sensor(machine: Machine) -> None:
+    """Templates cross it (S8): only the card worker's user may open it."""
+    with socket.socket(socket.AF_UNIX) as twin:
+        twin.connect(str(machine.plug_sensor()))
+        machine.type_console(ASK_SENSOR)
+        machine.wait_console(r"^sensor sdbox-card sdbox-card 600 shut end", 30)
+
 
 def test_whole_way_with_a_token_and_only_where_debug_images_are_let_in(
     lab: Lab, pictures: Path, tmp_path: Path
@@ -52,6 +69,7 @@ def test_whole_way_with_a_token_and_only_where_debug_images_are_let_in(
         assert hands.last_code() == "box-image"
         machine.type_console(ASK)
         machine.wait_console(r"^words [1-9]\d* 0 0 0 end", 20)
+        check_who_may_open_the_sensor(machine)
         with gateway_with(lab, dataclasses.replace(lab.gateway.settings, reference=image.reference)):
             hands.wait_back()
             result = way.go(hands, lab)

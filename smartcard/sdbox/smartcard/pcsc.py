@@ -6,11 +6,13 @@ leaves this file is ours.
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from functools import cache
+from typing import Any, ClassVar, Final, Self
 
 from smartcard import scard  # type: ignore[attr-defined]  # mypy takes our folder of the same name for it
 
@@ -20,6 +22,7 @@ COUNTER_SHIFT: Final = 16  # pcsc-lite counts insertions and removals in the upp
 GONE: Final = (scard.SCARD_E_NO_READERS_AVAILABLE, scard.SCARD_E_UNKNOWN_READER, scard.SCARD_E_READER_UNAVAILABLE)
 
 PROTOCOLS: Final = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
+ANSWER_LIMIT: Final = 65538 + 2  # the longest extended answer, and its status
 SETTLING: Final = (scard.SCARD_E_NO_SMARTCARD, scard.SCARD_W_REMOVED_CARD, scard.SCARD_W_UNPOWERED_CARD)
 SETTLE_SECONDS: Final = 2.0
 SETTLE_PAUSE: Final = 0.1
@@ -170,15 +173,35 @@ def ask_card(reader: str, command: bytes) -> bytes:
         return response
 
 
+class _IoRequest(ctypes.Structure):
+    """SCARD_IO_REQUEST of pcsc-lite."""
+
+    _fields_: ClassVar = [("protocol", ctypes.c_ulong), ("length", ctypes.c_ulong)]
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL("libpcsclite.so.1")  # the one that pyscard has opened: its handles are this library's
+    library.SCardTransmit.restype = ctypes.c_long
+    return library
+
+
 def _transmit(card: Any, protocol: int, command: bytes | bytearray) -> bytes:  # noqa: ANN401 - see _establish
-    pci = scard.SCARD_PCI_T1 if protocol == scard.SCARD_PROTOCOL_T1 else scard.SCARD_PCI_T0
-    values = list(command)
-    try:
-        code, response = scard.SCardTransmit(card, pci, values)
-    finally:
-        values[:] = [0] * len(values)  # it may have been a template (S8); pyscard frees its own copy unwiped
+    """Send `command` from where it stands: pyscard would copy it, and free the copies as they are (S8)."""
+    buffer = command if isinstance(command, bytearray) else bytearray(command)
+    answer, size = ctypes.create_string_buffer(ANSWER_LIMIT), ctypes.c_ulong(ANSWER_LIMIT)
+    request = _IoRequest(protocol, ctypes.sizeof(_IoRequest))
+    code = _library().SCardTransmit(
+        ctypes.c_long(card),
+        ctypes.byref(request),
+        (ctypes.c_ubyte * len(buffer)).from_buffer(buffer),
+        ctypes.c_ulong(len(buffer)),
+        None,
+        answer,
+        ctypes.byref(size),
+    )
     _check("SCardTransmit", code)
-    return bytes(value & 0xFF for value in response)
+    return answer.raw[: size.value]
 
 
 class CardLine:
