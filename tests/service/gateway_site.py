@@ -41,6 +41,7 @@ class Site:
     settings: dict[str, object] = field(default_factory=dict)
     reference: str = ""
     fresh: tuple[str, ...] = ()  # projects whose bubble wants a fresh finger
+    needs: str = ""  # what each bubble asks of a box, as TOML
 
     @classmethod
     def make(cls, folder: Path) -> Site:
@@ -104,6 +105,7 @@ class Site:
             f'host = "10.64.{number}.1"',
             f'certificate_sha256 = "{number:064x}"',
             f'sam_file = "{self.sam_file(project)}"',
+            *(["[bubble.box]", self.needs] if self.needs else []),
         ]
 
 

@@ -104,9 +104,11 @@ def test_a_card_without_a_project(bench: Bench) -> None:
     asyncio.run(way())
 
 
-def opening(bench: Bench, shown: SoftSigner, project: str, signer: SoftSigner) -> Reason:
+def opening(
+    bench: Bench, shown: SoftSigner, project: str, signer: SoftSigner, gateway: Gateway | None = None
+) -> Reason:
     async def way() -> Reason:
-        async with bench.attested() as channel:
+        async with bench.attested(gateway) as channel:
             await channel.prove_card(card(shown), shown)
             with pytest.raises(Refusal) as caught:
                 await channel.open(project, os.urandom(32), signer)
@@ -119,6 +121,16 @@ def opening(bench: Bench, shown: SoftSigner, project: str, signer: SoftSigner) -
 def test_a_card_without_the_container_for_the_bubble(bench: Bench) -> None:
     atlas = bench.container("atlas")
     assert opening(bench, atlas, "boreal", atlas) is Reason.PROJECT_NOT_ON_CARD
+
+
+def test_a_bubble_that_wants_more_of_the_box(bench: Bench) -> None:
+    """The box is accepted, and stays connected; this bubble asks for a claim that its result does not have."""
+    atlas = bench.container("atlas")
+    site = replace(bench.site, needs='models = ["Bench Q35"]')
+    with running_gateway(site) as gateway:
+        assert opening(bench, atlas, "atlas", atlas, gateway) is Reason.PROJECT_DEVICE
+        (detail,) = [event["detail"] for event in gateway.events() if event.get("reason") == "project-device"]
+        assert detail == "models"
 
 
 def test_a_container_of_another_card(bench: Bench) -> None:

@@ -109,8 +109,9 @@ def _appraise(evidence: Evidence, expected: Expected, memory: Memory | None) -> 
     digest = expected.log_digest if expected.log_digest and not evidence.event_log else log_digest(evidence.event_log)
     case = _Case(evidence, expected, quote, memory.rules if memory else expected.rules(), digest)
     failures += _quote_failures(case, key)
-    notes = _judge_log(case, memory, failures)
-    return Verdict(tuple(failures), name, Seen(quote.clock, digest), notes)
+    facts = _judge_log(case, memory, failures)
+    notes, model = (facts.notes, facts.model) if facts else ((), "")
+    return Verdict(tuple(failures), name, Seen(quote.clock, digest), notes, model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +135,8 @@ def _quote_failures(case: _Case, key: Key | None) -> Iterator[Failure]:
     yield from identity_failures(quote, key, expected)
 
 
-def _judge_log(case: _Case, memory: Memory | None, failures: list[Failure]) -> tuple[str, ...]:
-    """Add what the log shows to `failures`; returns the quirks that were tolerated.
+def _judge_log(case: _Case, memory: Memory | None, failures: list[Failure]) -> Facts | None:
+    """Add what the log shows to `failures`; returns what is known of the log.
 
     What a log says counts only if the quote confirms it for exactly the policy's PCRs; else row 12, 13 or 18 failed.
     """
@@ -143,21 +144,21 @@ def _judge_log(case: _Case, memory: Memory | None, failures: list[Failure]) -> t
     known = memory.logs.find(rules, case.log_digest) if memory else None
     if known is None and case.expected.log_digest and not log:
         failures.append(failure("eventlog-unknown", "no log was sent, and none with that digest is known"))
-        return ()
+        return None
     facts = known or examine(log, rules)
     failures += facts.broken
     if facts.values and facts.values == values and case.quote.selections == ((Algorithm.SHA256, rules.pcrs),):
         failures += facts.believed
         if memory and not known and not failures:
             memory.logs.keep(rules, case.log_digest, facts)
-        return facts.notes
+        return facts
     signed = [index for _, indices in case.quote.selections for index in indices]
     wrong = [index for index in signed if facts.values and facts.values.get(index) != values.get(index)]
     if wrong and tuple(signed) == rules.pcrs and set(values) == set(signed):
         listed = ", ".join(map(str, wrong))
         failures.append(failure("eventlog-replay", f"the log does not give the quoted value of PCR {listed}"))
     failures += value_failures(values, signed, case.expected.reference)
-    return facts.notes
+    return facts
 
 
 def _parsed(parse: Callable[[bytes], _T], data: bytes, what: str, failures: list[Failure]) -> _T | None:

@@ -87,6 +87,7 @@ def ear_claims(verdict: Verdict, subject: Subject, validity: Validity) -> dict[s
         "sdbox.evidence": subject.evidence,
         "sdbox.image-version": subject.image_version,
         "sdbox.image-profile": subject.profile,
+        "sdbox.model": verdict.model,
         "sdbox.checks": [{"check": f.check, "code": f.code} for f in verdict.failures],
         "sdbox.notes": list(verdict.notes),
     }

@@ -46,6 +46,7 @@ class Facts:
     values: dict[int, bytes]
     believed: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
+    model: str = ""  # of the firmware profile that fits, if the policy has any
 
 
 class LogMemory:
@@ -94,7 +95,8 @@ def examine(data: bytes, rules: Rules) -> Facts:
         verified = verify(log, Bank.SHA256, values)
     except ReplayError as error:
         return Facts(rules, (*broken, failure("eventlog-replay", str(error))), {}, (), notes)
-    return Facts(rules, broken, values, tuple(_believed(verified, values, rules)), notes)
+    believed = tuple(_believed(verified, values, rules))
+    return Facts(rules, broken, values, believed, notes, _model(values, rules.policy))
 
 
 def log_digest(data: bytes) -> bytes:
@@ -126,11 +128,18 @@ def _believed(log: VerifiedEventLog, values: dict[int, bytes], rules: Rules) -> 
 
 
 def _firmware_failures(values: dict[int, bytes], policy: Policy) -> Iterator[Failure]:
-    """Row 25: all pinned PCRs of one profile, never some of each."""
-    known = [profile.expected() for profile in policy.firmware]
-    if known and not any(all(values.get(index) == value for index, value in one.items()) for one in known):
+    """Row 25."""
+    if policy.firmware and not _model(values, policy):
         models = ", ".join(profile.model for profile in policy.firmware)
         yield failure("firmware", f"PCRs 0 and 2 are not those of {models}")
+
+
+def _model(values: dict[int, bytes], policy: Policy) -> str:
+    """Return the profile that fits: all pinned PCRs of one, never some of each."""
+    for profile in policy.firmware:
+        if all(values.get(index) == value for index, value in profile.expected().items()):
+            return profile.model or "unnamed"
+    return ""
 
 
 def _data_failures(log: VerifiedEventLog) -> Iterator[Failure]:

@@ -44,13 +44,15 @@ class Seen:
 class Verdict:
     """The result of `appraise`. Only that function makes one; no failure means accepted.
 
-    `notes` are firmware quirks that were tolerated: they are recorded, never silent (checklist 24).
+    `notes` are firmware quirks that were tolerated: they are recorded, never silent (checklist 24). `model` names the
+    firmware profile that the box has, where there are any.
     """
 
     failures: tuple[Failure, ...]
     ak_name: bytes = b""
     seen: Seen | None = None
     notes: tuple[str, ...] = ()
+    model: str = ""
 
     @property
     def accepted(self) -> bool:

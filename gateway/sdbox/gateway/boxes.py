@@ -12,6 +12,7 @@ from typing import Final
 
 from sdbox.gateway.ear import EarIssuer
 from sdbox.gateway.limits import RateLimit
+from sdbox.gateway.needs import Needs
 from sdbox.gateway.passes import Pass, Passes
 from sdbox.gateway.store import RevocationKind, Store
 from sdbox.gateway.verifier import Credential, Fresh, Judgement, Verifier, describe, make_challenge
@@ -115,6 +116,13 @@ class BoxProof:
         if self._nonce or time.monotonic() < self._renew_at:
             return None
         return m.Renew(self._new_nonce())
+
+    def admit(self, needs: Needs) -> None:
+        """Refusal RESULT_LAPSED without a result that counts now, PROJECT_DEVICE if it lacks what a bubble needs."""
+        if self._last is None or self.has_lapsed:
+            raise Refusal(Reason.RESULT_LAPSED)
+        if lacking := needs.unmet(self._last):
+            raise Refusal(Reason.PROJECT_DEVICE, lacking)
 
     @property
     def has_lapsed(self) -> bool:

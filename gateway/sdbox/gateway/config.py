@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 
 from sdbox.gateway.issuingconfig import IssuingConfig, anchored
+from sdbox.gateway.needs import Needs
 from sdbox.protocol.tls import parse_endpoint
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -50,6 +51,7 @@ class BubbleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     wireguard: WireGuard
     desktop: Desktop
     fresh_finger: bool = False  # whoever enters is verified again, each time
+    box: Needs = Needs()
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -156,10 +156,9 @@ class Conversation:
     async def _open(self, message: m.Open) -> m.GrantMessage:
         """Let the card in: never two bubbles at once, and the peer is there before the answer (S5)."""
         container = await asyncio.to_thread(self._card.admit, message)
-        if self._box.has_lapsed:
-            raise Refusal(Reason.RESULT_LAPSED)
-        await self._end_session("switch")
         bubble = self._services.bubbles[message.project]
+        self._box.admit(bubble.config.box)
+        await self._end_session("switch")
         self._session = await bubble.enter(message.tunnel_public, container.serial)
         self._lease_until = time.monotonic() + self._services.lease
         await self._note("opened", session=self._session.name, project=message.project, certificate=container.serial)

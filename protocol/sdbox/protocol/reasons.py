@@ -45,6 +45,7 @@ class Reason(StrEnum):
     CONTAINER_DUPLICATE = "container-duplicate"
     PROJECT_NO_BUBBLE = "project-no-bubble"
     PROJECT_NOT_ON_CARD = "project-not-on-card"
+    PROJECT_DEVICE = "project-device"
     TUNNEL_FAILED = "tunnel-failed"
     DESKTOP_FAILED = "desktop-failed"
     SESSION_REVOKED = "session-revoked"
@@ -229,6 +230,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Ce projet n'est pas sur votre carte.",
         "This project is not on your card.",
         "The box asked for a bubble whose container the card does not have.",
+    ),
+    Reason.PROJECT_DEVICE: Explanation(
+        "Ce projet ne s'ouvre pas depuis cet appareil.",
+        "This project can not be opened from this device.",
+        "The bubble asks for an image, a version or a hardware model that this box does not have: see the record.",
     ),
     Reason.TUNNEL_FAILED: Explanation(
         "Le tunnel vers la bulle n'a pas pu être établi.",

@@ -1,0 +1,34 @@
+"""What a bubble asks of a box beyond an accepted result: claims of the result, by name."""
+
+from __future__ import annotations
+
+import msgspec
+
+from sdbox.gateway.verifier import Judgement
+
+
+class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One bubble's demands; what is not set is not asked for.
+
+    `hardware`: the box was held against firmware profiles, TPM firmware or microcode, and passed. `models`: names of
+    the firmware profiles that may enter.
+    """
+
+    image_profile: str = ""
+    minimum_image_version: int = 0
+    hardware: bool = False
+    models: tuple[str, ...] = ()
+
+    def unmet(self, result: Judgement) -> str:
+        """Return what the box lacks, in words for the record; empty if it has everything."""
+        subject, model = result.subject, result.verdict.model
+        version = subject.image_version
+        number = int(version) if version.isascii() and version.isdigit() else -1
+        lacks = {
+            "result": not result.verdict.accepted,
+            "image_profile": bool(self.image_profile) and subject.profile != self.image_profile,
+            "minimum_image_version": bool(self.minimum_image_version) and number < self.minimum_image_version,
+            "hardware": self.hardware and not subject.hardware,
+            "models": bool(self.models) and model not in self.models,
+        }
+        return " ".join(name for name, lacking in lacks.items() if lacking)
