@@ -19,6 +19,10 @@ from sdbox.host.pki import development_pki
 from sdbox.image.source import find_source
 from sdbox.protocol import messages as m
 from sdbox.protocol.wire import encode
+from sdbox.smartcard.sensor_frames import Kind
+from sdbox.smartcard.sensor_frames import encode as frame
+from sdbox.smartcard.virtual.fingers import capture, finger_named
+from sdbox.smartcard.virtual.piv_references import PRIMARY_FINGER, FingerReference, bit_group
 
 SECONDS = 600.0
 BATCH = 200
@@ -63,6 +67,7 @@ def seeds() -> dict[str, Sequence[bytes]]:
     events = parse_event_log(recorded[0].event_log).events
     message = m.EvidenceMessage(recorded[0].attest, recorded[0].signature, b"", b"", recorded[0].pcrs)
     certificate = development_pki().certificate("gateway")
+    touch = capture(finger_named("good"), random.Random(1))  # noqa: S311 - must be repeatable, not secret
     return {
         "eventlog": [one.event_log for one in recorded],
         "quote": [one.attest for one in recorded],
@@ -75,6 +80,9 @@ def seeds() -> dict[str, Sequence[bytes]]:
         "policy": [json.dumps({"minimum_image_version": 1, "microcode": {"000306a9": 1}}).encode()],
         "certificate": [certificate.read_bytes()] if certificate.exists() else [],
         "message": [encode(message)[4:]],
+        "minutiae": [bytes(touch)],
+        "bit-group": [bit_group({PRIMARY_FINGER: FingerReference(b"")})],
+        "sensor": [bytes(frame(Kind.WAITING, 7) + frame(Kind.TEMPLATE, 7, touch))],
     }
 
 

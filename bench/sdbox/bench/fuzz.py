@@ -28,6 +28,9 @@ from sdbox.boot.reference import ReferenceFormatError, read_reference
 from sdbox.boot.replay import ReplayError, replay, replay_quoted, verify
 from sdbox.boot.secureboot import parse_variable_event, signatures
 from sdbox.protocol.wire import WireError, decode_to_gateway
+from sdbox.smartcard.bit import BitError, parse_bit_group
+from sdbox.smartcard.minutiae import Direction, Limits, Method, Order, TemplateError, card_template
+from sdbox.smartcard.sensor_frames import FrameReader
 
 HANG_SECONDS = 5
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -66,6 +69,9 @@ def targets(seeds: dict[str, Sequence[bytes]]) -> list[Target]:
         ("certificate", read_certificate, (ValueError,)),
         ("image", authenticode_sha256, (PeError,)),
         ("message", decode_to_gateway, (WireError,)),
+        ("minutiae", _minutiae, (TemplateError,)),
+        ("bit-group", parse_bit_group, (BitError,)),
+        ("sensor", lambda data: FrameReader().feed(data), ()),
     )
     return [Target(name, parse, refuses, tuple(seeds.get(name, ())) or (b"",)) for name, parse, refuses in table]
 
@@ -77,6 +83,11 @@ def _event_log(data: bytes) -> None:
     verified = verify(log, Bank.SHA256, replay_quoted(log, Bank.SHA256, TABLES))
     for pcr in TABLES:
         misplaced(pcr, [event for event in verified.events if event.pcr == pcr])
+
+
+def _minutiae(data: bytes) -> None:
+    """A sensor's record, cut down to what a card takes."""
+    card_template(data, Limits(1, 20, Order(Method.POLAR, Direction.DESCENDING)))
 
 
 def _variable(data: bytes) -> None:
