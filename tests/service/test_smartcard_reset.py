@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -67,9 +67,9 @@ OPEN = {
 class Thief:
     """Another process that tries to sign for `seconds`."""
 
-    def __init__(self, variant: str, seconds: float) -> None:
-        command = [sys.executable, "-c", THIEF, READER, str(seconds), SIGN[variant]]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    def __init__(self, command: str, seconds: float, python: Sequence[str] = (sys.executable,)) -> None:
+        argv = [*python, "-c", THIEF, READER, str(seconds), command]
+        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
     def signatures(self) -> int:
         """Wait for its end; how many signatures it got."""
@@ -87,7 +87,7 @@ def test_a_card_left_open_signs_for_anybody(pcscd: Pcscd, name: str) -> None:
         wait_for(sees_card, "PC/SC to see the card")
         for command in OPEN[name]:
             assert ask_card(READER, bytes.fromhex(command))[-2:] == b"\x90\x00"
-        assert Thief(name, 1).signatures() > 0
+        assert Thief(SIGN[name], 1).signatures() > 0
 
 
 @pytest.mark.parametrize("name", SIGN)
@@ -101,7 +101,7 @@ def test_no_other_process_signs_during_or_after_a_session(pcscd: Pcscd, name: st
             identity = await worker.login(
                 None if variant_named(name).login.method is LoginMethod.FINGER else bytearray(PIN.encode())
             )
-            thief = Thief(name, 3)
+            thief = Thief(SIGN[name], 3)
             await asyncio.sleep(1)
             await worker.sign(identity.containers[0].key_id, b"content", [P256])
             await worker.close()
@@ -120,7 +120,7 @@ def test_a_killed_worker_leaves_no_open_card(pcscd: Pcscd, name: str) -> None:
         async def scene() -> None:
             worker = await start(name)
             await worker.login(None)
-            thief = Thief(name, 2)
+            thief = Thief(SIGN[name], 2)
             await asyncio.sleep(0.5)
             worker.kill()
             await worker.close()

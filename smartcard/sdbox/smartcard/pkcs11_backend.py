@@ -63,14 +63,17 @@ def _translated(doing: str) -> Iterator[None]:
         raise Refusal(Reason.CARD_FAILED, f"{doing}: {type(error).__name__} {error}".rstrip()) from error
 
 
-def slot_description(reader: str) -> str:
-    """Return how OpenSC shows a PC/SC reader as a slot: 64 bytes, a longer name cut to 61 and three dots.
+def slot_descriptions(reader: str) -> tuple[str, str]:
+    """Return how modules show a PC/SC reader as a slot, in 64 bytes: OpenSC ends a longer name with dots, ykcs11 cuts.
 
     USB readers' names are often longer. Two that begin alike are told apart no more: `_find_slot` then refuses.
     """
     name = reader.encode()
-    if len(name) > DESCRIPTION_BYTES:
-        name = name[: DESCRIPTION_BYTES - 3] + b"..."
+    dotted = name if len(name) <= DESCRIPTION_BYTES else name[: DESCRIPTION_BYTES - 3] + b"..."
+    return _shown(dotted), _shown(name[:DESCRIPTION_BYTES])
+
+
+def _shown(name: bytes) -> str:
     return name.decode(errors="replace").rstrip()
 
 
@@ -174,10 +177,10 @@ class Pkcs11Session:
     def _find_slot(self) -> Slot:
         """Return the slot of our reader, by its name and never by position; of SoftHSM's token, by its label."""
         wanted = self._variant.module.token if self._variant.module else None
-        name = slot_description(self._reader)
+        names = slot_descriptions(self._reader)
 
         def is_ours(slot: Slot) -> bool:
-            return slot.slot_description == name if wanted is None else slot.get_token().label == wanted
+            return slot.slot_description in names if wanted is None else slot.get_token().label == wanted
 
         slots = [slot for slot in self._library.get_slots(token_present=True) if is_ours(slot)]
         usable = [slot for slot in slots if slot.get_token().flags & TokenFlag.LOGIN_REQUIRED]
