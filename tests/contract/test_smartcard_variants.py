@@ -62,7 +62,7 @@ class Stage:
 
 
 @contextmanager
-def _card_stage(name: str, stack: Stack) -> Iterator[Stage]:
+def card_stage(name: str, stack: Stack) -> Iterator[Stage]:
     variant = variant_named(name)
     projects, keys = PROJECTS[: variant.containers], ["--keys", variant.kinds[0]]
     with running_pcscd(stack) as pcscd, emulated_card(pcscd, name, projects, keys) as card:
@@ -72,7 +72,7 @@ def _card_stage(name: str, stack: Stack) -> Iterator[Stage]:
 
 
 @contextmanager
-def _softhsm_stage(stack: Stack) -> Iterator[Stage]:
+def softhsm_stage(stack: Stack) -> Iterator[Stage]:
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         make_softhsm_token(Path(folder), fill_containers([Project(name) for name in PROJECTS], Issuer.create()))
         yield Stage(variant_named("softhsm"), "", stack, lambda _finger: None)
@@ -82,7 +82,7 @@ def _softhsm_stage(stack: Stack) -> Iterator[Stage]:
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     name, place = request.param
     stack = stack_named(place)
-    with _softhsm_stage(stack) if name == "softhsm" else _card_stage(name, stack) as ready:
+    with softhsm_stage(stack) if name == "softhsm" else card_stage(name, stack) as ready:
         yield ready
 
 
