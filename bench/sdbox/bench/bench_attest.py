@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sdbox.attestation.appraisal import Memory, appraise
 from sdbox.attestation.evidencefile import read_evidence
 from sdbox.attestation.policy import Policy
+from sdbox.bench.bench_centre import centre_rows
 from sdbox.bench.bench_way import Row
 from sdbox.bench.software_box import Ask, SoftwareBox, renewal
 from sdbox.boot.firmware import read_profile
@@ -63,7 +64,8 @@ def measure_attest(output: Path) -> list[Row]:
     os.sched_setaffinity(0, {min(cores)})
     try:
         recorded = read_recorded(BOXES)
-        return [*_rates(recorded), *_log_rows(recorded, output), _memory_row(recorded)]
+        centre = centre_rows(recorded.asks()[0], recorded.memory(), output)
+        return [*_rates(recorded), *_log_rows(recorded, output), *centre, _memory_row(recorded)]
     finally:
         os.sched_setaffinity(0, cores)
 

@@ -6,6 +6,8 @@ import gc
 import json
 import random
 import resource
+import ssl
+import struct
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,12 +80,26 @@ def seeds() -> dict[str, Sequence[bytes]]:
         "reference": [(folder / "reference.json").read_bytes()],
         "profile": [(folder / "firmware.json").read_bytes()],
         "policy": [json.dumps({"minimum_image_version": 1, "microcode": {"000306a9": 1}}).encode()],
-        "certificate": [certificate.read_bytes()] if certificate.exists() else [],
+        "certificate": [ssl.PEM_cert_to_DER_cert(certificate.read_text())] if certificate.exists() else [],
+        "image": [_image()],
         "message": [encode(message)[4:]],
         "minutiae": [bytes(touch)],
         "bit-group": [bit_group({PRIMARY_FINGER: FingerReference(b"")})],
         "sensor": [bytes(frame(Kind.WAITING, 7) + frame(Kind.TEMPLATE, 7, touch))],
     }
+
+
+def _image() -> bytes:
+    """Return the least PE32+ image that has an Authenticode digest: headers and one section."""
+    data = bytearray(1024)
+    data[:2], data[0x80:0x84] = b"MZ", b"PE\0\0"
+    struct.pack_into("<I", data, 0x3C, 0x80)
+    struct.pack_into("<H12xH", data, 0x86, 1, 240)
+    struct.pack_into("<H", data, 0x98, 0x20B)
+    struct.pack_into("<I", data, 0x98 + 60, 0x200)
+    struct.pack_into("<I", data, 0x98 + 108, 16)
+    struct.pack_into("<8sIIII", data, 0x98 + 240, b".linux", 0x200, 0x1000, 0x200, 0x200)
+    return bytes(data)
 
 
 def _resident() -> float:

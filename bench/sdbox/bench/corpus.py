@@ -31,7 +31,7 @@ from sdbox.qemu.spec import MachineSpec, Reader
 from sdbox.qemu.tpm import TpmState, copy_state
 
 SELECTION = (0, 1, 2, 3, 4, 5, 7, 11, 12, 13)
-BOOT_SECONDS = 240.0
+BOOT_SECONDS = 340.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import BoxId, Evidence
 
 NONCE_SECONDS: Final = 60.0
+KEEP_SECONDS: Final = 900.0
 RENEW_AT: Final = 0.6  # of the lifetime
 _NAME_SIZE: Final = 34
 _SHA256: Final = b"\x00\x0b"  # TPM_ALG_SHA256, the first bytes of the AK's Name
@@ -49,6 +50,8 @@ class BoxProof:
         self._ak_name = b""
         self._credential: Credential | None = None
         self._last: Judgement | None = None  # accepted, on this channel
+        self._before: Pass | None = None  # what was kept of the box when this channel's first evidence came
+        self._kept_until = 0.0
         self._nonce = b""
         self._nonce_until = 0.0
         self._renew_at = self._lapses_at = 0.0
@@ -81,8 +84,9 @@ class BoxProof:
         if time.monotonic() > self._nonce_until:
             raise Refusal(Reason.BOX_EVIDENCE, "nonce too old")
         evidence = Evidence(message.attest, message.signature, message.ak_public, message.event_log, message.pcrs)
-        before = await asyncio.to_thread(self._services.passes.last, self.box_id)
-        judgement = await self._services.verifier.judge(evidence, self._fresh(nonce, self.box_id, before))
+        if self._last is None:
+            self._before = await asyncio.to_thread(self._services.passes.last, self.box_id)
+        judgement = await self._services.verifier.judge(evidence, self._fresh(nonce, self.box_id))
         if (reason := judgement.verdict.reason) is not None:
             raise Refusal(reason, describe(judgement.verdict))
         self._last = judgement
@@ -93,9 +97,9 @@ class BoxProof:
         ear = self._services.issuer.issue(judgement.verdict, judgement.subject)
         return m.Attested(ear, int(lifetime), nonce_for_card)
 
-    def _fresh(self, nonce: bytes, box_id: BoxId, before: Pass | None) -> Fresh:
+    def _fresh(self, nonce: bytes, box_id: BoxId) -> Fresh:
         """On this channel the log need not be sent twice, nor may the TPM be reset; the box's history always counts."""
-        last = self._last
+        last, before = self._last, self._before
         seen = last.verdict.seen if last else (before.seen if before else None)
         return Fresh(
             nonce,
@@ -108,8 +112,14 @@ class BoxProof:
         )
 
     def _remember(self, box_id: BoxId, judgement: Judgement) -> None:
-        if (seen := judgement.verdict.seen) is not None:
+        """Keep a channel's first pass, and then one in KEEP_SECONDS: a write costs thirty appraisals.
+
+        What is kept may so be a little older than what was seen, which a replay can not use: each has its nonce.
+        """
+        seen = judgement.verdict.seen
+        if seen is not None and time.monotonic() >= self._kept_until:
             self._services.passes.keep(box_id, self._ak_name, seen, image_version=judgement.subject.image_version)
+            self._kept_until = time.monotonic() + KEEP_SECONDS
 
     def renewal(self) -> m.Renew | None:
         """Return the request for fresh evidence once it is due and none is outstanding."""
