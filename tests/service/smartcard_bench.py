@@ -205,7 +205,8 @@ def emulated_card(
     sensor = variant_named(variant).wants_box_sensor and not SENSOR.is_symlink()
     own = ["--card-root", str(card_root_key()), *([f"--sensor=pty:{SENSOR}"] if sensor else [])]
     os.environ["SDBOX_SENSOR"] = str(SENSOR)
-    card = EmulatedCard(pcscd, variant, ["--projects", ",".join(projects), *own, *options], slot)
+    made = ["--projects", ",".join(projects), "--keys", variant_named(variant).kinds[0]]
+    card = EmulatedCard(pcscd, variant, [*made, *own, *options], slot)
     try:
         yield card
     finally:

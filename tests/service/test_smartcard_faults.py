@@ -25,26 +25,31 @@ from tests.service.smartcard_bench import (
     emulated_card,
     run,
     running_pcscd,
-    sees_card,
-    wait_for,
+    stack_named,
 )
 
 pytestmark = pytest.mark.root
-VARIANTS = ("gids", "openpgp", "piv", "piv-occ", "sc-hsm-bio")  # each signs with another command
+# Each signs with another command, or through another module or channel.
+CARDS = {
+    "host": ("gids", "ias-ecc", "openpgp", "piv", "piv-occ", "sc-hsm-bio"),
+    "box": ("goid", "yubikey-bio"),
+}
+CASES = [(place, name) for place, names in CARDS.items() for name in names]
+for_each_card = pytest.mark.parametrize(("pcscd", "name"), CASES, indirect=["pcscd"])
 COMMAND = (sys.executable, "-m", "sdbox.smartcard.cli")
 
 
 @pytest.fixture(scope="module")
-def pcscd() -> Iterator[Pcscd]:
-    with running_pcscd() as service:
+def pcscd(request: pytest.FixtureRequest) -> Iterator[Pcscd]:
+    with running_pcscd(stack_named(getattr(request, "param", "host"))) as service:
         yield service
 
 
-async def _worker(card: EmulatedCard, name: str) -> CardWorker:
+async def _worker(pcscd: Pcscd, card: EmulatedCard, name: str) -> CardWorker:
     card.insert()
     card.tell("auto good")
-    await asyncio.to_thread(wait_for, sees_card, "PC/SC to see the card")
-    return await CardWorker.start(variant_named(name), READER)
+    await asyncio.to_thread(pcscd.stack.wait_for_card, READER)
+    return await CardWorker.start(variant_named(name), READER, python=pcscd.stack.python)
 
 
 async def _login(worker: CardWorker, name: str) -> CardIdentity:
@@ -59,13 +64,13 @@ async def _use(worker: CardWorker, name: str) -> None:
     await worker.sign(key_id, b"content", SCHEMES)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@for_each_card
 @pytest.mark.parametrize("fault", [Fault.GARBAGE, Fault.OVERSIZED])
 def test_nonsense_is_refused_and_nothing_is_tried_again(pcscd: Pcscd, name: str, fault: Fault) -> None:
     """A card that says yes to any finger opens nothing: no certificate of it comes with a signature that verifies."""
 
     async def scene(card: EmulatedCard) -> None:
-        async with await _worker(card, name) as worker:
+        async with await _worker(pcscd, card, name) as worker:
             with pytest.raises(Refusal) as refused:
                 await _use(worker, name)
             assert refused.value.reason in (Reason.CARD_FAILED, Reason.CARD_PROOF)
@@ -76,10 +81,10 @@ def test_nonsense_is_refused_and_nothing_is_tried_again(pcscd: Pcscd, name: str,
         assert card.verifies == 0, "the noise began before the VERIFY reached the card, and was not answered by another"
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@for_each_card
 def test_a_card_that_denies_signatures_is_refused(pcscd: Pcscd, name: str) -> None:
     async def scene(card: EmulatedCard) -> None:
-        async with await _worker(card, name) as worker:
+        async with await _worker(pcscd, card, name) as worker:
             identity = await _login(worker, name)
             with pytest.raises(Refusal) as refused:
                 await worker.sign(identity.containers[0].key_id, b"content", SCHEMES)
@@ -90,10 +95,10 @@ def test_a_card_that_denies_signatures_is_refused(pcscd: Pcscd, name: str) -> No
         assert card.verifies == 1
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@for_each_card
 def test_removal_within_a_signature_ends_it(pcscd: Pcscd, name: str) -> None:
     async def scene(card: EmulatedCard) -> None:
-        async with await _worker(card, name) as worker:
+        async with await _worker(pcscd, card, name) as worker:
             identity = await _login(worker, name)
             signing = asyncio.ensure_future(worker.sign(identity.containers[0].key_id, b"content", SCHEMES))
             await asyncio.to_thread(card.expect, "hangs")

@@ -205,10 +205,7 @@ class Pkcs11Session:
         command = self._variant.login.counter
         if command is None or self._session is not None:
             return None
-        answer = int.from_bytes(ask_card(self._reader, bytes.fromhex(command)), "big")
-        if answer == BLOCKED:
-            return 0
-        return answer & 0x0F if answer & 0xFFF0 == TRIES_LEFT else None
+        return _tries_in(ask_card(self._reader, bytes.fromhex(command)))
 
     def _credential(self, pin: bytearray | None) -> object:
         if pin is not None:
@@ -217,8 +214,10 @@ class Pkcs11Session:
 
     def _is_open(self) -> bool:
         """Ask the card whether its holder is verified: ykcs11 2.7.1 answers CKR_OK whatever the finger was."""
-        command = self._variant.login.counter
-        return command is not None and ask_card(self._reader, bytes.fromhex(command)) == VERIFIED
+        answer = ask_card(self._reader, bytes.fromhex(self._variant.login.counter or ""))
+        if answer != VERIFIED and _tries_in(answer) is None:
+            raise Refusal(Reason.CARD_FAILED, "the card does not say whether its holder was verified")
+        return answer == VERIFIED
 
     def _start_over(self) -> None:
         """Release the card after a failed login: OpenSC keeps its transaction (lock_login), so nobody could ask it."""
@@ -243,6 +242,13 @@ class Pkcs11Session:
         known = [item for item in certificates if bytes(item[Attribute.ID]) in self._keys]
         containers = tuple(container for item in known if (container := _container(item)) is not None)
         return CardIdentity(self._serial.decode("ascii", "replace").strip(), self._variant.name, containers)
+
+
+def _tries_in(answer: bytes) -> int | None:
+    status = int.from_bytes(answer, "big")
+    if status == BLOCKED:
+        return 0
+    return status & 0x0F if status & 0xFFF0 == TRIES_LEFT else None
 
 
 def _container(certificate: Any) -> Container | None:  # noqa: ANN401 - attribute access of python-pkcs11 is untyped
