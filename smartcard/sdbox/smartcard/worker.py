@@ -7,6 +7,7 @@ deadlines and kills it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -40,6 +41,7 @@ from sdbox.smartcard.frames import (
     send_frame,
     wipe,
 )
+from sdbox.smartcard.glimpse import glimpse
 from sdbox.smartcard.hardening import harden_process
 from sdbox.smartcard.renewal import Renewing
 from sdbox.smartcard.values import LoginRefused, LoginStatus
@@ -90,12 +92,13 @@ def open_session(variant: Variant, reader: str) -> CardSession:
 
 
 class Worker:
-    """Opens the card at the first question, so that a failure to open is an answer."""
+    """Opens the card at the first question, so that a failure to open is an answer; or after it, if it could wait."""
 
     def __init__(self, variant: str, reader: str) -> None:
         self._variant = variant
         self._reader = reader
         self._session: CardSession | None = None
+        self._glimpsed = False
 
     def answer(self, ask: Ask) -> Tell:
         """Answer one question; a refusal is an answer too."""
@@ -105,6 +108,12 @@ class Worker:
             return TellRefused(refused.reason.value, refused.detail, refused.tries, refused.final_try)
         except Refusal as refused:
             return TellRefused(refused.reason.value, refused.detail)
+
+    def go_ahead(self) -> None:
+        """Open the card after a first look at it, while the user types; what fails is the next answer's to say."""
+        if self._glimpsed and self._session is None:
+            with contextlib.suppress(Refusal):
+                self._session = open_session(variant_named(self._variant), self._reader)
 
     def close(self) -> None:
         """End the card session with a reset; Refusal if the card is gone."""
@@ -116,6 +125,10 @@ class Worker:
         if isinstance(ask, AskClose):
             self.close()
             return TellClosed()
+        if isinstance(ask, AskStatus) and self._session is None and not self._glimpsed:
+            self._glimpsed = True
+            if (first := glimpse(variant_named(self._variant), self._reader)) is not None:
+                return _told(first)
         if self._session is None:
             self._session = open_session(variant_named(self._variant), self._reader)
         if isinstance(ask, AskLogin):
@@ -129,9 +142,12 @@ class Worker:
         if isinstance(ask, AskRenewal):
             return _renew(self._session, ask)
         if isinstance(ask, AskStatus):
-            status = self._session.status()
-            return TellStatus(status.method, status.tries, status.final_try, status.blocked)
+            return _told(self._session.status())
         raise Refusal(Reason.INTERNAL, "unknown question")
+
+
+def _told(status: LoginStatus) -> TellStatus:
+    return TellStatus(status.method, status.tries, status.final_try, status.blocked)
 
 
 def _renew(session: CardSession, ask: AskRenewal) -> Tell:
@@ -164,6 +180,7 @@ def serve(link: socket.socket, worker: Worker) -> None:
             send_frame(link, worker.answer(ask))
             if isinstance(ask, AskClose):
                 return
+            worker.go_ahead()
     except (FrameError, OSError):
         worker.answer(AskClose())  # the agent is gone
 
