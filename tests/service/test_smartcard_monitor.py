@@ -85,7 +85,7 @@ def test_show_says_what_a_box_sees(pcscd: Pcscd) -> None:
         assert card.verifies == 0
         card.tell("auto good")
         seen = json.loads(run(*command, "--login").stdout)
-        assert [container["project"] for container in seen["containers"]] == ["atlas", "boreal"]
+        assert [(one["project"], one["fault"]) for one in seen["containers"]] == [("atlas", None), ("boreal", None)]
 
 
 def test_show_without_a_card_is_refused_in_one_line(pcscd: Pcscd) -> None:

@@ -8,6 +8,7 @@ from sdbox.agent import events as m
 from sdbox.agent.machine import State
 from sdbox.agent.view import Memory
 from sdbox.protocol.reasons import Reason
+from sdbox.protocol.values import Offer
 
 
 def remembered(memory: Memory, event: m.Event, state: State) -> Memory:
@@ -19,6 +20,8 @@ def remembered(memory: Memory, event: m.Event, state: State) -> Memory:
             memory = replace(memory, tries=tries, reason=refused or Reason.CARD_LAST_TRY)
         case m.FingerRefused(reason, tries) | m.PinRefused(reason, tries):
             memory = replace(memory, tries=tries, reason=reason)
+        case m.ProjectRefused(reason) | m.SessionRevoked(reason=reason) if reason.value.startswith("certificate-"):
+            memory = replace(memory, reason=reason, offers=_closed(memory, reason))
         case m.CardRefused(reason) | m.ProjectRefused(reason) | m.SessionRevoked(reason=reason):
             memory = replace(memory, reason=reason)
         case m.CardExpired(reason):
@@ -28,6 +31,12 @@ def remembered(memory: Memory, event: m.Event, state: State) -> Memory:
         case m.Offered(offers):
             memory = replace(memory, offers=offers)
     return memory
+
+
+def _closed(memory: Memory, reason: Reason) -> tuple[Offer, ...]:
+    """Return the offers without the one of the open project: its certificate was revoked, or has expired meanwhile."""
+    gone = memory.offer(memory.project)
+    return tuple(replace(offer, reason=reason.value) if offer is gone else offer for offer in memory.offers)
 
 
 def refusals(event: m.Event, memory: Memory) -> tuple[Reason, ...]:

@@ -1,16 +1,21 @@
-"""What a box would see of the card that is in: reader, variant, counter and, after a login, its projects."""
+"""What a box would see of the card that is in: reader, variant, counter and, after a login, its projects.
+
+`fault` is what the box sees by itself (key usage, dates by its clock, duplicates); the gateway's verdict may differ.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.frames import wipe
+from sdbox.smartcard.judgement import judge
 from sdbox.smartcard.monitor import CardMonitor
 from sdbox.smartcard.recognise import recognise
 from sdbox.smartcard.values import CardEvent, CardInserted
@@ -68,7 +73,11 @@ async def first_card(wait: float) -> CardInserted:
 
 
 def _described(card: CardIdentity) -> Seen:
-    containers = [{"key": c.key_id.hex(), "label": c.label, "project": c.project} for c in card.containers]
+    faults = {id(one.container): one.fault for one in judge(card.containers, datetime.now(UTC))}
+    containers = [
+        {"key": c.key_id.hex(), "label": c.label, "project": c.project, "fault": faults.get(id(c))}
+        for c in card.containers
+    ]
     return {"serial": card.serial, "containers": containers}
 
 
@@ -78,4 +87,4 @@ def as_lines(seen: Seen) -> Iterator[str]:
         if name != "containers":
             yield f"{name:<10} {value}"
     for container in seen.get("containers", ()):
-        yield f"  {container['key']:<8} {container['project'] or '-'}"
+        yield f"  {container['key']:<8} {container['project'] or '-'}  {container['fault'] or ''}".rstrip()
