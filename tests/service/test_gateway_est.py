@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from sdbox.gateway.est import EstAuthority
 from sdbox.gateway.issuingconfig import EstConfig
 from sdbox.protocol.reasons import Reason, Refusal
 from tests.service.est_server import PATH, EstServer, certs_only, running_est
-from tests.service.gateway_bench import Bench, SoftSigner, card, container, running_bench
+from tests.service.gateway_bench import Bench, SoftSigner, card, container, running_bench, until
 from tests.service.gateway_site import running_gateway
 from tests.service.renewal_bench import Renewed, leaf
 from tests.unit.channel_certificates import Authority
@@ -153,3 +154,29 @@ def test_what_the_outside_ca_makes_is_held_against_the_policy(bench: Bench, est:
     with pytest.raises(Refusal) as caught:
         renew_at(bench, est)
     assert caught.value.reason is Reason.RENEWAL_UNAVAILABLE
+
+
+def test_a_ca_that_takes_its_time_holds_nobody_up(bench: Bench, est: EstServer) -> None:
+    go_on = threading.Event()
+
+    def slowly(request: x509.CertificateSigningRequest) -> list[x509.Certificate]:
+        assert go_on.wait(20)
+        return [sign(request, bench.site.cards)]
+
+    est.sign = slowly
+
+    async def way() -> None:
+        old = container(bench.site.cards, "atlas", days=-0.5)
+        with running_gateway(bench.site, **est.settings()) as gateway:
+            async with bench.attested(gateway) as channel:
+                await channel.prove_card(card(old), old)
+                asking = asyncio.create_task(Renewed(old).ask(channel))
+                await until("the CA to be asked", lambda: bool(est.requests))
+                grant = await channel.open("atlas", os.urandom(32), old)
+                await channel.heartbeat(grant.session)
+                assert not asking.done()
+                go_on.set()
+                assert leaf(await asking).not_valid_after_utc > leaf(old).not_valid_after_utc
+                await channel.heartbeat(grant.session)
+
+    asyncio.run(way())

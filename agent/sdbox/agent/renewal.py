@@ -82,7 +82,10 @@ async def _begin(channel: Channel, seat: CardSeat, old: Container) -> None:
     request = await renewal.request(key_id)
     certificate = await channel.request_renewal(old.project or "", request, seat.patient_signer(old))
     journal.phase("renewal-issued")
-    await renewal.write(key_id, certificate)
+    try:
+        await renewal.write(key_id, certificate)
+    except Refusal as refusal:  # it may be full: no more keys for certificates that it will not take
+        raise Refusal(Reason.CARD_FAILED, f"not written: {refusal.detail}") from refusal
     journal.phase("renewal-written")
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from cryptography import x509
@@ -27,6 +29,7 @@ from sdbox.gateway.store import RevocationKind, Store
 from sdbox.protocol import messages as m
 from sdbox.protocol.reasons import Reason, Refusal
 
+ISSUING_THREADS: Final = 4
 MOST_REQUESTS: Final = 64  # of one connection: as many as a card may have containers
 
 
@@ -51,7 +54,8 @@ class Renewals:
     store: Store
     issuer: Issuer | None = None
     keys: Collection[str] = ()
-    _busy: set[bytes] = field(default_factory=set)
+    # Of its own: a CA that hangs must not take the threads that appraise boxes and write the record.
+    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(ISSUING_THREADS, "issuing"))
 
     def order(self, old: Container, request: bytes) -> Order:
         """Check a request by the holder of `old`. Refusal if it is not allowed or nobody could sign it."""
@@ -149,7 +153,8 @@ class RenewalDesk:
     async def _issue(self, order: Order) -> None:
         certificate, code = b"", None
         try:
-            certificate = await asyncio.to_thread(self._renewals.issue, order)
+            work = partial(self._renewals.issue, order)
+            certificate = await asyncio.get_running_loop().run_in_executor(self._renewals.threads, work)
             new = read_container(certificate)
             await self._note("renewal-issued", order, new=new.serial)
         except Refusal as refusal:

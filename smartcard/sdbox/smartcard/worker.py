@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn, Protocol, runtime_checkable
 
+from cryptography.exceptions import UnsupportedAlgorithm
+
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.certificates import Scheme
@@ -154,6 +156,17 @@ def _renew(session: CardSession, ask: AskRenewal) -> Tell:
     """Do one step of a renewal."""
     if not isinstance(session, RenewableSession):
         raise Refusal(Reason.RENEWAL_FAILED, "such cards are not renewed by a box")
+    try:
+        return _renew_step(session, ask)
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+    ) as error:  # strange keys must not end the session
+        raise Refusal(Reason.RENEWAL_FAILED, f"{type(ask).__name__}: {type(error).__name__}") from error
+
+
+def _renew_step(session: RenewableSession, ask: AskRenewal) -> Tell:
     renewing = session.renewal(ask.certificate)
     match ask:
         case AskRenewalKey():
