@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -121,6 +122,24 @@ def test_reset_starts_the_firmware_again(booted: Machine) -> None:
     mark = booted.console.mark()
     booted.reset()
     open_menu(booted, since=mark)
+
+
+def has_sensor(machine: Machine) -> bool:
+    return "QEMU USB SERIAL" in str(machine.qmp("human-monitor-command", 5.0, **{"command-line": "info usb"}))
+
+
+def test_the_sensor_is_plugged_into_a_restored_machine_while_its_twin_lives(
+    saved: SavedMachine, tmp_path: Path
+) -> None:
+    with restore(saved, tmp_path / "s", None) as machine:
+        address = machine.plug_sensor()
+        assert machine.plug_sensor() == address, "it is built in once"
+        assert not has_sensor(machine)
+        for _ in range(2):
+            with socket.socket(socket.AF_UNIX) as twin:
+                twin.connect(str(address))
+                wait_for(lambda: has_sensor(machine), "the sensor to be there", 5)
+            wait_for(lambda: not has_sensor(machine), "the sensor to be gone with its twin", 5)
 
 
 def test_restored_machines_go_on_apart(saved: SavedMachine, tmp_path: Path) -> None:

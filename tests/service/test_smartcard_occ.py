@@ -19,7 +19,7 @@ from sdbox.smartcard.values import LoginRefused
 from sdbox.smartcard.variants import variant_named
 from sdbox.smartcard.virtual.boxsensor import BoxSensor, sensor_line
 from sdbox.smartcard.virtual.fingers import capture, finger_named
-from sdbox.smartcard.virtual.piv_references import FINGER_LIMITS
+from sdbox.smartcard.virtual.piv_references import FINGER_LIMITS, enrolled_template
 from tests.service.smartcard_bench import (
     READER,
     SENSOR,
@@ -204,6 +204,29 @@ def test_a_card_that_was_reset_by_somebody_else_is_opened_all_the_same(pcscd: Pc
 
         asyncio.run(scene())
         assert card.verifies == 1
+
+
+def test_tries_that_others_spent_meanwhile_count(pcscd: Pcscd) -> None:
+    """While the finger is awaited the card is anybody's: its last try is still not spent without a yes (S7)."""
+    wrong = enrolled_template("wrong")
+    with emulated_card(pcscd, NAME) as card:
+        card.insert()
+
+        async def scene() -> None:
+            async with await start() as worker:
+                login = asyncio.create_task(worker.login(None))
+                await asyncio.to_thread(card.expect, "sensor wait")
+                for tries in (2, 1):
+                    command = bytes((0x00, 0x20, 0x00, 0x96, len(wrong))) + wrong
+                    answer = await asyncio.to_thread(ask_card, READER, command)
+                    assert answer == bytes((0x63, 0xC0 | tries))
+                card.tell("touch good")
+                with pytest.raises(LoginRefused) as refused:
+                    await login
+                assert (refused.value.reason, refused.value.tries) == (Reason.CARD_LAST_TRY, 1)
+
+        asyncio.run(scene())
+        assert card.verifies == 2
 
 
 def _select_nothing() -> bytes:

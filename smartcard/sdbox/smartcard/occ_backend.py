@@ -64,14 +64,11 @@ class OccSession:
         """
         if self._identity is not None or pin is not None:
             raise Refusal(Reason.INTERNAL, "a login that the card's state or variant does not allow")
-        before = self.status()
-        if before.blocked:
-            raise LoginRefused(Reason.CARD_BLOCKED, 0)
-        if before.final_try and not last_try:
-            raise LoginRefused(Reason.CARD_LAST_TRY, before.tries, final_try=True)
-        template = self._touch(before.tries)
+        tries = self.status().tries
+        _may_try(tries, last_try=last_try)
+        template = self._touch(tries)
         try:
-            self._open_with(template, before.tries)
+            self._open_with(template, last_try=last_try)
         finally:
             wipe(template)
         self._identity = self._read_containers()
@@ -115,12 +112,18 @@ class OccSession:
         finally:
             wipe(record)
 
-    def _open_with(self, template: bytearray, tries: int | None) -> None:
+    def _open_with(self, template: bytearray, *, last_try: bool) -> None:
         """VERIFY, once. The transaction stays open if the card accepts, else it ends."""
         with _translated("login"):
             self._begin()
             try:
+                # Asked again within the transaction: while the finger was awaited others could talk to the card.
+                tries = self._card.counter(self._finger.reference).tries
+                _may_try(tries, last_try=last_try)
                 verdict = self._card.verify(self._finger.reference, template)
+            except LoginRefused:
+                self._end()
+                raise
             except BaseException:
                 self._give_up()  # whatever the card made of it
                 raise
@@ -194,6 +197,14 @@ def _translated(doing: str) -> Iterator[None]:
         yield
     except (PivError, PcscError) as error:
         raise Refusal(Reason.CARD_FAILED, f"{doing}: {type(error).__name__} {error}".rstrip()) from error
+
+
+def _may_try(tries: int | None, *, last_try: bool) -> None:
+    """LoginRefused if the card is blocked, or if one mistake would block it and the user has not said yes to that."""
+    if tries == 0:
+        raise LoginRefused(Reason.CARD_BLOCKED, 0)
+    if tries == 1 and not last_try:
+        raise LoginRefused(Reason.CARD_LAST_TRY, tries, final_try=True)
 
 
 def _why_refused(verdict: Verdict, before: int | None) -> LoginRefused:

@@ -145,6 +145,7 @@ class _Capture:
             self._nobody = self._nobody or (ours and frame.kind is Kind.NOBODY)
             wipe(frame.payload)
             if ours and frame.kind is Kind.FAULT:
+                wipe(record)
                 raise SensorError("the sensor reports a fault")
         if self._reader.skipped > NOISE_LIMIT:
             raise SensorError("the sensor sends noise")
