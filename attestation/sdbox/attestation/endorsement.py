@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID, ObjectIdentifier
 
@@ -22,6 +22,8 @@ from sdbox.attestation.verdict import Failure
 
 EK_USAGE = ObjectIdentifier("2.23.133.8.1")  # tcg-kp-EKCertificate, 3.2.16
 MOST_ISSUERS = 4
+# What an extension can be instead of itself; the library has no common base for these.
+_UNREADABLE = (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError)
 _UNIQUE = 256  # bytes of an RSA-2048 modulus, which the template leaves empty
 
 
@@ -51,7 +53,7 @@ def certificate_failures(der: bytes, ek: EkPublicKey, anchors: Anchors, now: dt.
     try:
         leaf = read_certificate(der)
         certified = leaf.public_key()
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         yield failure("ek-malformed", str(error))
         return
     if certified != ek:
@@ -72,13 +74,16 @@ def read_certificate(der: bytes) -> x509.Certificate:
     """
     if der[:2] != b"\x30\x82" or len(der) < 4:
         raise ValueError("not a DER sequence with a two-byte length")
-    return x509.load_der_x509_certificate(der[: 4 + int.from_bytes(der[2:4], "big")])
+    try:
+        return x509.load_der_x509_certificate(der[: 4 + int.from_bytes(der[2:4], "big")])
+    except x509.InvalidVersion as error:  # no ValueError, unlike everything else that can be wrong
+        raise ValueError(str(error)) from error
 
 
 def _is_for_endorsement(leaf: x509.Certificate) -> bool:
     try:
         usage = leaf.extensions.get_extension_for_oid(ExtensionOID.EXTENDED_KEY_USAGE).value
-    except (x509.ExtensionNotFound, ValueError):
+    except _UNREADABLE:
         return False
     return isinstance(usage, x509.ExtendedKeyUsage) and EK_USAGE in usage and not _may_issue(leaf)
 
@@ -102,7 +107,7 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
         return False
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 
@@ -111,7 +116,7 @@ def _may_issue(certificate: x509.Certificate) -> bool:
     try:
         basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except (x509.ExtensionNotFound, ValueError):
+    except _UNREADABLE:
         return False
     return basic.ca and usage.key_cert_sign
 

@@ -6,6 +6,7 @@ given, it returns or raises the one error of its contract.
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
-from sdbox.attestation.endorsement import read_certificate
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from sdbox.attestation.endorsement import Anchors, certificate_failures, read_certificate
 from sdbox.attestation.evidencefile import EvidenceFormatError, read_evidence
 from sdbox.attestation.keys import load_key
 from sdbox.attestation.policy import PolicyFormatError, read_policy
@@ -33,6 +36,7 @@ from sdbox.smartcard.minutiae import Direction, Limits, Method, Order, TemplateE
 from sdbox.smartcard.sensor_frames import FrameReader
 
 HANG_SECONDS = 5
+_EK = ec.generate_private_key(ec.SECP256R1()).public_key()
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
@@ -66,7 +70,7 @@ def targets(seeds: dict[str, Sequence[bytes]]) -> list[Target]:
         ("reference", read_reference, (ReferenceFormatError,)),
         ("profile", read_profile, (FirmwareError,)),
         ("policy", read_policy, (PolicyFormatError,)),
-        ("certificate", read_certificate, (ValueError,)),
+        ("certificate", _certificate, (ValueError,)),
         ("image", authenticode_sha256, (PeError,)),
         ("message", decode_to_gateway, (WireError,)),
         ("minutiae", _minutiae, (TemplateError,)),
@@ -88,6 +92,14 @@ def _event_log(data: bytes) -> None:
 def _minutiae(data: bytes) -> None:
     """A sensor's record, cut down to what a card takes."""
     card_template(data, Limits(1, 20, Order(Method.POLAR, Direction.DESCENDING)))
+
+
+def _certificate(data: bytes) -> None:
+    """Read it, and judge it as at enrolment: by itself, and as its own root."""
+    certificate = read_certificate(data)
+    now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    for roots in ((), (certificate,)):
+        list(certificate_failures(data, _EK, Anchors(roots, (certificate,)), now))
 
 
 def _variable(data: bytes) -> None:

@@ -76,6 +76,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database: str
     policy: Path | None = None  # policy.json of docs/attestation.md
     firmware: tuple[Path, ...] = ()  # firmware profiles (`sdbox reference learn`)
+    tpm_roots: Path | None = None  # folder of PEM certificates: TPM vendors' roots, and what lies between
+    inventory: Path | None = None  # the factory's JSON: box UUID to SHA-256 (hex) of its EK's SubjectPublicKeyInfo
     result_seconds: Seconds = 300
     lease_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15
     limits: Limits = Limits()
@@ -135,6 +137,8 @@ def _anchored(config: Config, folder: Path) -> Config:
         references=tuple(folder / path for path in config.references),
         policy=folder / config.policy if config.policy else None,
         firmware=tuple(folder / path for path in config.firmware),
+        tpm_roots=folder / config.tpm_roots if config.tpm_roots else None,
+        inventory=folder / config.inventory if config.inventory else None,
         bubble=bubbles,
         issuing=anchored(config.issuing, folder),
     )

@@ -9,12 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from sdbox.gateway.config import Config, ConfigError, load_config
 from sdbox.gateway.crl import revoked_serials
+from sdbox.gateway.enrolling import Enrolling
 from sdbox.gateway.passes import Passes
 from sdbox.gateway.record import sanitised
 from sdbox.gateway.renewalbook import RenewalBook
@@ -37,6 +39,7 @@ class _Uuid(click.ParamType[BoxId]):
             self.fail("not a canonical UUID", param, ctx)
 
 
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _config = click.option(
     "--config", "path", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The gateway's TOML file."
 )
@@ -66,16 +69,26 @@ def serve(path: Path) -> None:
 @main.command()
 @_config
 @click.option("--box-id", required=True, type=_Uuid(), help="The box's UUID (SMBIOS).")
-@click.option(
-    "--ek-public", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), help="EK, PEM."
-)
-def enrol(path: Path, box_id: BoxId, ek_public: Path) -> None:
-    """Put a box on the inventory: this UUID with this TPM, and no other. A running gateway knows at once."""
+@click.option("--ek-public", required=True, type=_FILE, help="EK, PEM.")
+@click.option("--ek-certificate", type=_FILE, help="Its certificate, PEM or DER: asked for where `tpm_roots` is set.")
+def enrol(path: Path, *, box_id: BoxId, ek_public: Path, ek_certificate: Path | None) -> None:
+    """Put a box on the inventory: this UUID with this TPM, and no other. A running gateway knows at once.
+
+    Exit 1, with the check that failed, if the site's roots or the factory's inventory speak against the TPM.
+    """
     pem = ek_public.read_bytes()
     try:
-        read_endorsement_key(pem)
+        key = read_endorsement_key(pem)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--ek-public") from error
+    config = _load(path)
+    try:
+        rules = Enrolling(config.tpm_roots, config.inventory)
+    except ConfigError as error:
+        _fail(str(error))
+    found = list(rules.failures(box_id, key, ek_certificate.read_bytes() if ek_certificate else None))
+    if found:
+        _fail("; ".join(f"check {one.check} {one.code}: {one.text}" for one in found))
     with _store(path) as store:
         store.enrol(box_id, pem.decode("ascii"))
         store.append({"event": "enrolled", "box": str(box_id)})
@@ -184,6 +197,6 @@ def _store(path: Path) -> Iterator[Store]:
         _fail(str(error))
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     click.echo(f"sdbox-gateway: {message}".replace("\n", " "), err=True)
     sys.exit(1)
