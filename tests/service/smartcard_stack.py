@@ -8,6 +8,7 @@ pcscd and its clients must come from the same place: 1.9 and 2.3 speak different
 from __future__ import annotations
 
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -53,8 +54,6 @@ class Stack:
 
 def host_stack() -> Stack:
     """Return this host's own."""
-    import sys  # noqa: PLC0415
-
     return Stack("host", (sys.executable,))
 
 
