@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -41,10 +42,19 @@ def test_a_tenth_project_has_no_number() -> None:
     assert picked == {None, *(act.Pick(f"p{index}") for index in range(9))}
 
 
-def test_arrows_skip_what_does_not_open_and_stop_at_the_ends() -> None:
-    assert action_of(PICK, LOCAL, Key.DOWN) == act.Select("boreal")
+def test_arrows_reach_every_row_and_stop_at_the_ends() -> None:
+    assert action_of(PICK, LOCAL, Key.DOWN) == act.Select("cassini#1")
+    assert action_of(PICK, Local(selected="cassini#1"), Key.DOWN) == act.Select("boreal")
     assert action_of(PICK, Local(selected="boreal"), Key.DOWN) == act.Select("boreal")
-    assert action_of(PICK, Local(selected="boreal"), Key.UP) == act.Select("atlas")
+    assert action_of(PICK, Local(selected="cassini#1"), Key.UP) == act.Select("atlas")
+    assert action_of(PICK, LOCAL, Key.UP) == act.Select("atlas")
+
+
+def test_what_does_not_open_is_not_picked_even_if_it_is_selected() -> None:
+    assert action_of(PICK, Local(selected="cassini#1"), Key.ENTER) is None
+    twins = AgentProperties(ScreenState.PICK, projects=(PROJECTS[0], replace(CLOSED, name="atlas")))
+    assert action_of(twins, Local(selected="atlas#1"), Key.ENTER) is None
+    assert action_of(twins, LOCAL, Key.ENTER) == act.Pick("atlas")
 
 
 def test_enter_picks_the_selected_project() -> None:
@@ -52,9 +62,10 @@ def test_enter_picks_the_selected_project() -> None:
     assert action_of(PICKER, LOCAL, Key.ENTER) == act.Pick("boreal")
 
 
-def test_a_list_without_an_open_project_takes_no_key() -> None:
+def test_a_list_without_an_open_project_is_read_and_nothing_else() -> None:
     closed = AgentProperties(ScreenState.PICK, projects=(CLOSED,))
-    assert {action_of(closed, LOCAL, key) for key in Key if key is not Key.LANGUAGE} == {None}
+    taken = {action_of(closed, LOCAL, key) for key in Key if key is not Key.LANGUAGE}
+    assert taken == {None, act.Select("cassini#0")}
 
 
 @pytest.mark.parametrize("digits", range(MINIMUM))
@@ -81,8 +92,8 @@ def test_the_last_try_is_never_a_matter_of_one_key() -> None:
     assert action_of(last, LOCAL, Key.ENTER) == act.Cancel()
     choice = action_of(last, LOCAL, Key.DOWN)
     assert isinstance(choice, act.Select)
-    assert action_of(last, Local(selected=choice.project), Key.ENTER) == act.Confirm()
-    confirming = {(state, key) for state in ScreenState for key in Key if _confirms(state, key, choice.project)}
+    assert action_of(last, Local(selected=choice.row), Key.ENTER) == act.Confirm()
+    confirming = {(state, key) for state in ScreenState for key in Key if _confirms(state, key, choice.row)}
     assert confirming == {(ScreenState.LAST_TRY, Key.ENTER)}
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from sdbox.agent.screen import texts as t
+from sdbox.agent.screen.actions import Select, action_of
+from sdbox.agent.screen.keys import Key
 from sdbox.agent.screen.model import AgentProperties, Local, Project, parse_properties
 from sdbox.agent.screen.palette import ScreenState
 from sdbox.agent.screen.texts import Language
@@ -97,6 +99,18 @@ def test_a_second_container_of_a_project_is_shown_closed_and_shifts_no_number() 
         (0, False, False, "container-duplicate"),
         (2, True, False, ""),
     ]
+
+
+def test_every_closed_row_of_a_long_list_can_be_brought_to_the_screen() -> None:
+    many = tuple(Project(f"p{index:02}", "", "", Reason.CERTIFICATE_EXPIRED if index else None) for index in range(20))
+    properties, local = replace(PICK, projects=many), FRENCH
+    shown = set()
+    for _ in many:
+        shown |= {row.project for row in view_of(properties, local).rows}
+        action = action_of(properties, local, Key.DOWN)
+        assert isinstance(action, Select)
+        local = replace(local, selected=action.row)
+    assert shown == {project.name for project in many}
 
 
 def test_projects_are_shown_only_where_one_is_picked() -> None:

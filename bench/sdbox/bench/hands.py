@@ -42,7 +42,7 @@ class CardAtHand(Protocol):
 
 
 class Hands:
-    """One researcher at one box. `projects` is the order of the picker's list, which is the order on the card."""
+    """One researcher at one box. `projects` are those on the card; the picker lists them by name."""
 
     def __init__(self, machine: Machine, card: CardAtHand, timeline: Timeline, pictures: Path) -> None:
         self.machine, self.card, self.timeline = machine, card, timeline
@@ -134,7 +134,7 @@ class Hands:
 
     def pick(self, project: str, wanted: Collection[str] = (), *, picture: str = "") -> str:
         """Pick `project` in the list by its number; waits for its desktop if nothing else is wanted."""
-        self.machine.press(str(self.projects.index(project) + 1))
+        self.machine.press(str(sorted(self.projects).index(project) + 1))
         self.timeline.mark(f"pick {project}", "bench")
         return self.see(wanted or [desktop(project)], picture=picture)
 

@@ -18,7 +18,7 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    project: str
+    row: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +90,14 @@ def _pin_action(local: Local, key: Key) -> Action | None:
 
 def _list_action(rows: tuple[Row, ...], key: Key) -> Action | None:
     if key is Key.ENTER:
-        return next((Pick(row.project) for row in rows if row.selected), None)
+        return next((Pick(row.project) for row in rows if row.selected and row.enabled), None)
     if key in {Key.UP, Key.DOWN}:
         return _move(rows, -1 if key is Key.UP else 1)
     return next((Pick(row.project) for row in rows if row.enabled and str(row.number) == key.value != "0"), None)
 
 
 def _move(rows: tuple[Row, ...], direction: int) -> Action | None:
-    able = [row for row in rows if row.enabled]
-    place = next((index for index, row in enumerate(able) if row.selected), None)
+    place = next((index for index, row in enumerate(rows) if row.selected), None)
     if place is None:
         return None
-    return Select(able[min(max(place + direction, 0), len(able) - 1)].project)
+    return Select(rows[min(max(place + direction, 0), len(rows) - 1)].key)

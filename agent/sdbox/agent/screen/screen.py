@@ -55,8 +55,8 @@ class Screen:
         match action:
             case act.Pick(project):
                 self._agent.pick(project)
-            case act.Select(project):
-                self._local = replace(self._local, selected=project)
+            case act.Select(row):
+                self._local = replace(self._local, selected=row)
             case act.TypeDigit(digit):
                 self._pin.add(digit)
             case act.EraseDigit():

@@ -54,9 +54,11 @@ _KEYS: dict[ScreenState, tuple[tuple[Text, Text], ...]] = {
 class Row:
     """One container of the list, or one choice. `note` and `code` say why it is not `enabled`.
 
-    `number` counts projects, and is 0 from the tenth on and for a further container of the same project.
+    `number` counts projects; it is 0 from the tenth on and for a further container of the same project. `key` names the
+    row: arrows reach those that cannot be picked too, so that a long list shows them and a screen reader says why.
     """
 
+    key: str
     number: int
     project: str
     title: str
@@ -130,27 +132,36 @@ def choice_rows(local: Local) -> tuple[Row, ...]:
     going_on = local.selected == GO_ON
     give_up, go_on = t.GIVE_UP.to(local.language), t.GO_ON.to(local.language)
     return (
-        Row(0, GIVE_UP, give_up, "", "", enabled=True, selected=not going_on),
-        Row(0, GO_ON, go_on, "", "", enabled=True, selected=going_on),
+        Row(GIVE_UP, 0, GIVE_UP, give_up, "", "", enabled=True, selected=not going_on),
+        Row(GO_ON, 0, GO_ON, go_on, "", "", enabled=True, selected=going_on),
     )
 
 
 def project_rows(properties: AgentProperties, local: Local) -> tuple[Row, ...]:
-    """Return all projects as rows, the selected one marked: the one chosen by the user, else the first that opens."""
-    selected = _selected(properties, local)
-    numbers = _numbers(properties)
+    """Return all containers as rows, the selected one marked: the user's choice, else the first that opens."""
+    keys = _keys_of(properties)
+    selected = _selected(properties, local, keys)
     return tuple(
         Row(
+            key=key,
             number=number,
             project=project.name,
             title=project.title(local.language),
             note=_note(project, properties, local.language),
             code=project.reason.value if project.reason else "",
             enabled=_opens(project, properties),
-            selected=project.name == selected and _opens(project, properties),
+            selected=key == selected,
         )
-        for number, project in zip(numbers, properties.projects, strict=True)
+        for key, number, project in zip(keys, _numbers(properties), properties.projects, strict=True)
     )
+
+
+def _keys_of(properties: AgentProperties) -> list[str]:
+    """Name the rows: what can be picked by its project (there is one at most), the others by their place too."""
+    return [
+        project.name if _opens(project, properties) else f"{project.name}#{place}"
+        for place, project in enumerate(properties.projects)
+    ]
 
 
 def _numbers(properties: AgentProperties) -> list[int]:
@@ -169,9 +180,11 @@ def short_box_id(box_id: str) -> str:
     return box_id.partition("-")[0]
 
 
-def _selected(properties: AgentProperties, local: Local) -> str:
-    names = [project.name for project in properties.projects if _opens(project, properties)]
-    return local.selected if local.selected in names else next(iter(names), "")
+def _selected(properties: AgentProperties, local: Local, keys: list[str]) -> str:
+    if local.selected in keys:
+        return local.selected
+    opening = (project.name for project in properties.projects if _opens(project, properties))
+    return next(opening, next(iter(keys), ""))
 
 
 def _opens(project: Project, properties: AgentProperties) -> bool:
