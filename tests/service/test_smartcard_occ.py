@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Iterator
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.certificates import Scheme, is_signed_by, public_key_of
 from sdbox.smartcard.client import CardWorker
-from sdbox.smartcard.minutiae import card_template
 from sdbox.smartcard.pcsc import ask_card, reset_card
 from sdbox.smartcard.values import LoginRefused
 from sdbox.smartcard.variants import variant_named
-from sdbox.smartcard.virtual.boxsensor import BoxSensor, sensor_line
-from sdbox.smartcard.virtual.fingers import capture, finger_named
-from sdbox.smartcard.virtual.piv_references import FINGER_LIMITS, enrolled_template
+from sdbox.smartcard.virtual.piv_references import enrolled_template
 from tests.service.smartcard_bench import (
     READER,
-    SENSOR,
     Pcscd,
     emulated_card,
     running_pcscd,
@@ -44,12 +37,6 @@ def pcscd() -> Iterator[Pcscd]:
 async def start() -> CardWorker:
     await asyncio.to_thread(wait_for, sees_card, "PC/SC to see the card")
     return await CardWorker.start(variant_named(NAME), READER)
-
-
-async def refusal_of(worker: CardWorker) -> LoginRefused:
-    with pytest.raises(LoginRefused) as refused:
-        await worker.login(None)
-    return refused.value
 
 
 def test_a_touch_counts_only_when_it_was_asked_for(pcscd: Pcscd) -> None:
@@ -159,21 +146,6 @@ def test_a_swapped_card_signs_nothing(pcscd: Pcscd) -> None:
         assert "sign" not in [*old.events, *new.events]
 
 
-def test_without_a_sensor_no_try_is_spent(pcscd: Pcscd) -> None:
-    with emulated_card(pcscd, NAME) as card:
-        SENSOR.unlink()
-        card.insert()
-
-        async def scene() -> None:
-            async with await start() as worker:
-                refused = await refusal_of(worker)
-                assert (refused.reason, refused.tries) == (Reason.CARD_SENSOR, 3)
-                assert (await worker.status()).tries == 3
-
-        asyncio.run(scene())
-        assert card.verifies == 0
-
-
 def test_a_card_without_a_finger_is_told(pcscd: Pcscd) -> None:
     with emulated_card(pcscd, NAME, options=["--finger", ""]) as card:
         card.insert()
@@ -231,43 +203,3 @@ def test_tries_that_others_spent_meanwhile_count(pcscd: Pcscd) -> None:
 
 def _select_nothing() -> bytes:
     return ask_card(READER, bytes.fromhex("00A4040005A000000000"))
-
-
-def test_the_worker_keeps_no_template(pcscd: Pcscd) -> None:
-    """After a login neither the sensor's record nor the card's template is in the worker's memory (S8)."""
-    record = capture(finger_named("good"), random.Random(5))
-    template = card_template(record, FINGER_LIMITS)
-    with emulated_card(pcscd, NAME) as card:
-        SENSOR.unlink()
-        card.insert()
-
-        async def scene() -> None:
-            async with await start() as worker:
-                await worker.login(None)
-                memory = _memory_of(worker.pid)
-                assert memory.count(b"PIV 9A") > 0, "it is the worker's memory that was read"
-                assert [part for part in _pieces(record) if part in memory] == []
-                assert [part for part in _pieces(template) if part in memory] == []
-
-        with sensor_line(f"pty:{SENSOR}") as line, closing(BoxSensor(line, lambda _event: None)) as sensor:
-            sensor._chance = random.Random(5)
-            sensor.rest("good")
-            asyncio.run(scene())
-        assert card.verifies == 1
-
-
-def _pieces(data: bytes | bytearray, size: int = 12) -> list[bytes]:
-    """Return pieces that are too long to be in a memory by chance."""
-    return [bytes(data[start : start + size]) for start in range(0, len(data) - size, size)]
-
-
-def _memory_of(pid: int) -> bytes:
-    parts = []
-    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            span, rights, *_ = line.split()
-            if rights.startswith("rw"):
-                start, end = (int(value, 16) for value in span.split("-"))
-                memory.seek(start)
-                parts.append(memory.read(end - start))
-    return b"".join(parts)
