@@ -174,6 +174,10 @@ CONTENTS = (
     Bad(23, "pcr-11", "another kernel", logged(*changed("section .linux", Record(11, f.IPL, b".linux", b"\x77" * 32)))),
     Bad(23, "pcr-11", "one phase more", logged(*RECORDS, Record(11, f.IPL, b"sysinit", b"\x78" * 32))),
     Bad(23, "pcr-11", "the last phase missing", logged(*without(f.place_of("section .cmdline"), f.place_of("name .cmdline")))),
+    *(
+        Bad(row, f"pcr-{index}", "a value that the reference's own events do not give", expects=referring(pcrs={"sha256": REFERENCE.pcrs["sha256"] | {str(index): "99" * 32}}))
+        for index, row in ((4, 22), (7, 21), (11, 23), (12, 23))
+    ),
     Bad(23, "pcr-12", "a credential", logged(*RECORDS, Record(12, f.IPL, b"x.cred"))),
     Bad(23, "pcr-13", "an extension", logged(*RECORDS, Record(13, f.IPL, b"x.raw"))),
     Bad(24, "boot-services", "never left", logged(*RECORDS[:-2])),

@@ -76,13 +76,18 @@ def difference(pcr: int, events: Sequence[VerifiedEvent], reference: ReferenceVa
     wanted = reference.events.get(str(pcr))
     if wanted is None or (not wanted and not events):
         return failure(_CODES.get(pcr, "pcr"), f"PCR {pcr} is not the reference's")
+    grown = False
     for place in range(max(len(events), len(wanted))):
         event = events[place] if place < len(events) else None
         want = wanted[place] if place < len(wanted) else None
-        if not (event and want and event.digest.hex() == want.sha256) and not _is_grown_dbx(event, want, reference):
+        if event and want and event.digest.hex() == want.sha256:
+            continue
+        if not _is_grown_dbx(event, want, reference):
             name = want.name if want else "nothing more"
             return failure(_code(pcr, event, want), f"PCR {pcr}[{place}]: {name} expected")
-    return None
+        grown = True
+    # The events fit, and the value does not: the reference contradicts itself, and its value counts.
+    return None if grown else failure(_CODES.get(pcr, "pcr"), f"PCR {pcr} is not the reference's")
 
 
 def value_failures(values: Mapping[int, bytes], signed: Sequence[int], reference: ReferenceValues) -> Iterator[Failure]:

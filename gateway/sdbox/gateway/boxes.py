@@ -74,7 +74,7 @@ class BoxProof:
         """Take the secret that only the right TPM could read, once. Refusal BOX_ACTIVATION."""
         credential, self._credential = self._credential, None
         if credential is None or not hmac.compare_digest(credential.secret, message.secret):
-            raise Refusal(Reason.BOX_ACTIVATION)
+            raise Refusal(Reason.BOX_ACTIVATION, "5:credential")
 
     async def judge(self, message: m.EvidenceMessage, nonce_for_card: bytes) -> m.Attested:
         """Appraise evidence for the outstanding nonce. Refusal BOX_EVIDENCE or BOX_IMAGE with the failed checks."""
@@ -133,6 +133,12 @@ class BoxProof:
             raise Refusal(Reason.RESULT_LAPSED)
         if lacking := needs.unmet(self._last):
             raise Refusal(Reason.PROJECT_DEVICE, lacking)
+
+    @property
+    def remarks(self) -> str:
+        """Return what the record says of the accepted box: its model, and the firmware's quirks that were tolerated."""
+        verdict = self._last.verdict if self._last else None
+        return "; ".join(part for part in (verdict.model, *verdict.notes) if part) if verdict else ""
 
     @property
     def has_lapsed(self) -> bool:

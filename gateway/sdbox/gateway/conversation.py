@@ -150,7 +150,7 @@ class Conversation:
 
     async def _attested(self, message: m.EvidenceMessage) -> m.Attested:
         attested = await self._box.judge(message, self._card.nonce())
-        await self._note("attested")
+        await self._note("attested", remarks=self._box.remarks)
         return attested
 
     async def _open(self, message: m.Open) -> m.GrantMessage:
