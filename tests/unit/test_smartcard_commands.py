@@ -47,6 +47,7 @@ def test_no_reader_is_a_failure() -> None:
         ("--wire", "string"),
         ("--wire", "vpcd", "--address", "0.0.0.0:1"),
         ("--fault", "boredom"),
+        ("--sensor", "nowhere"),
         ("--projects", "atlas", "--expired", "boreal"),
         ("--issuer", "ca.crt"),
         ("--issuer", "missing.crt", "--issuer-key", "missing.key"),

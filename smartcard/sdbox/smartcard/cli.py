@@ -130,9 +130,9 @@ def emulate(*, variant: str, wire: str, address: str, **options: str) -> None:
     with ExitStack() as stack:
         try:
             made, sensor = make_card(plan, _report)
+            pad = stack.enter_context(_box_sensor(options["sensor"], plan)) if options["sensor"] else sensor
             slot = open_wire(WireKind(wire), address)
             stack.callback(slot.close)
-            pad = stack.enter_context(_box_sensor(options["sensor"], plan)) if options["sensor"] else sensor
         except ValueError as error:
             raise click.BadParameter(str(error)) from error
         except (OSError, UsbRedirError, VscardError) as error:
