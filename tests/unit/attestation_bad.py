@@ -17,6 +17,7 @@ from sdbox.attestation.verdict import Clock, Seen
 from sdbox.boot.firmware import FirmwareProfile
 from sdbox.boot.microcode import Microcode, encode_microcode
 from sdbox.boot.reference import ReferenceValues
+from sdbox.boot.secureboot import variable_event
 from sdbox.protocol.contexts import qualifying_data
 from sdbox.protocol.values import BoxId, Evidence
 from tests.unit import attestation_factory as f
@@ -164,6 +165,8 @@ CONTENTS = (
     *(Bad(21, "secure-boot-keys", name, logged(*changed(f"variable {name}", variable(name, f.certificates(b"other"))))) for name in ("PK", "KEK", "db")),
     Bad(21, "dbx", "another dbx", logged(*changed("variable dbx", variable("dbx", f.revocations(bytes(32)))))),
     Bad(21, "dbx", "below the minimum", logged(*changed("variable dbx", variable("dbx", f.revocations(bytes(32))))), referring(**MINIMUM)),
+    Bad(21, "dbx", "another vendor's variable of that name", logged(*changed("variable dbx", Record(7, f.CONFIG, variable_event(f.OWNER, "dbx", f.revocations(f.REVOKED))))), referring(**MINIMUM)),
+    Bad(21, "secure-boot-off", "another vendor's SecureBoot", logged(*changed("variable SecureBoot", Record(7, f.CONFIG, variable_event(f.OWNER, "SecureBoot", b"\x01"))))),
     Bad(21, "dbx", "no lists at all", logged(*changed("variable dbx", variable("dbx", b"\x01\x02"))), referring(**MINIMUM)),
     Bad(21, "authority", "another certificate", logged(*changed("authority db", Record(7, f.AUTHORITY, b"other")))),
     Bad(21, "debug-mode", "debug mode", logged(Record(7, f.ACTION, b"UEFI Debug Mode"), *RECORDS)),

@@ -63,9 +63,10 @@ def _variables(events: Sequence[VerifiedEvent]) -> dict[str, bytes]:
 def _variable(event: VerifiedEvent) -> Variable | None:
     """A record whose data is not what was measured is row 19's business, and says nothing here."""
     try:
-        return parse_variable_event(event.data) if event.data else None
+        variable = parse_variable_event(event.data) if event.data else None
     except ValueError:
         return None
+    return variable if variable and variable.is_standard else None
 
 
 def difference(pcr: int, events: Sequence[VerifiedEvent], reference: ReferenceValues) -> Failure | None:

@@ -53,10 +53,17 @@ def variable_event(vendor: uuid.UUID, name: str, value: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A UEFI variable as it was measured."""
+    """A UEFI variable as it was measured. Its name means something only together with its vendor."""
 
+    vendor: uuid.UUID
     name: str
     value: bytes
+
+    @property
+    def is_standard(self) -> bool:
+        """Return whether it is the specification's variable of this name (UEFI 2.10, 3.3 and 32.6.1)."""
+        database = self.name in {"db", "dbx", "dbt", "dbr"}
+        return self.vendor == (_SECURITY_DATABASE if database else _GLOBAL)
 
 
 def parse_variable_event(data: bytes) -> Variable:
@@ -67,7 +74,7 @@ def parse_variable_event(data: bytes) -> Variable:
     end = 32 + 2 * characters
     if end + size != len(data):
         raise ValueError("sizes do not add up")
-    return Variable(data[32:end].decode("utf-16-le"), data[end:])
+    return Variable(uuid.UUID(bytes_le=data[:16]), data[32:end].decode("utf-16-le"), data[end:])
 
 
 def signatures(value: bytes) -> set[bytes]:
