@@ -22,7 +22,15 @@ LOCKED_DOWN = (
     "oops=panic",
     "panic=10",
 )
-QUIET = ("console=tty0", "console=ttyS0", "quiet", "loglevel=4", "cryptomgr.notests", "vt.global_cursor_default=0")
+QUIET = (
+    "console=tty0",
+    "console=ttyS0",
+    "quiet",
+    "loglevel=4",
+    "cryptomgr.notests",
+    "vt.global_cursor_default=0",
+    "psi=0",
+)
 # Nothing from outside the image becomes configuration: no SMBIOS credentials, no automatic mounts, no rescue shell.
 CLOSED = (
     "systemd.import_credentials=no",

@@ -11,7 +11,9 @@ from sdbox.image.command import run_inside
 SITE = "usr/lib/sdbox/python"
 PATH_FILE = "usr/lib/python3/dist-packages/sdbox.pth"
 COMPILED = ("/usr/lib/python3.13", "/usr/lib/python3", f"/{SITE}")
-BOX_COMMANDS = ("sdbox-agent", "sdbox-screen")
+# The commands of the box, and what may not be imported in them: modules that a library tries and does without, and that
+# would take their time at every start. asyncio tries ssl (our TLS is pyOpenSSL), dbus-next tries gi.
+BOX_COMMANDS = {"sdbox-agent": ("ssl", "gi"), "sdbox-screen": ()}
 
 # The third-party packages the agent and its worker use: what trimming broke is found while the image is built.
 IMPORTED = (
@@ -21,17 +23,24 @@ IMPORTED = (
     "msgspec",
     "OpenSSL",
     "pkcs11",
-    "pyroute2",
     "pyudev",
     "smartcard",
     "tpm2_pytss",
 )
 
-# -I: neither the environment nor the working folder may add a module.
+# -I: neither the environment nor the working folder may add a module. Looking for garbage among modules that stay for
+# good is a quarter of an import: it begins after that, and leaves them out.
 COMMAND = """\
 #!/usr/bin/python3 -I
+import gc
+import sys
+
+gc.disable()
+sys.modules.update(dict.fromkeys({withheld!r}))
 from {module} import {function}
 
+gc.freeze()
+gc.enable()
 raise SystemExit({function}())
 """
 
@@ -44,7 +53,7 @@ def install_python(wheels: Path, own: Path, tree: Path) -> None:
     (tree / PATH_FILE).write_text(f"/{SITE}\n", encoding="ascii")
     for name, target in entry_points(site).items():
         if name in BOX_COMMANDS:
-            _put_command(tree / "usr/bin" / name, target)
+            _put_command(tree / "usr/bin" / name, target, BOX_COMMANDS[name])
     compile_all(tree)
     run_inside(
         "import of the box's Python packages", tree, ["python3", "-W", "ignore", "-c", f"import {', '.join(IMPORTED)}"]
@@ -59,9 +68,9 @@ def entry_points(site: Path) -> dict[str, str]:
     return dict(parser["console_scripts"])
 
 
-def _put_command(path: Path, target: str) -> None:
+def _put_command(path: Path, target: str, withheld: tuple[str, ...]) -> None:
     module, _, function = target.partition(":")
-    path.write_text(COMMAND.format(module=module, function=function), encoding="ascii")
+    path.write_text(COMMAND.format(module=module, function=function, withheld=withheld), encoding="ascii")
     path.chmod(0o755)
 
 
