@@ -8,7 +8,7 @@ import pytest
 
 from tests.gates.tree import imported_modules, name, product_files
 
-LIBRARIES = ("smartcard", "pkcs11", "tpm2_pytss", "pyroute2", "dbus_next", "pyudev", "OpenSSL", "virt")
+LIBRARIES = ("smartcard", "pkcs11", "tpm2_pytss", "dbus_next", "pyudev", "OpenSSL", "virt")
 
 
 def importers(library: str) -> list[str]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pyroute2 import IPRoute
 
 from sdbox.agent.firewall import allow_endpoints, apply_rules, bubble_rules, closed_rules, no_endpoints
 from sdbox.agent.keys import TunnelKey
 from sdbox.agent.namespace import Namespace
-from sdbox.agent.tunnel import INTERFACE, Tunnel, Way, configure_link, delete_link, move_link
+from sdbox.agent.netlink import ROUTE, Netlink, configure_link, create_link, delete_link, link_index
+from sdbox.agent.tunnel import INTERFACE, Tunnel, Way
 from sdbox.image.request import SiteSettings
 from sdbox.image.site import firewall_rules
 from sdbox.protocol.reasons import Reason, Refusal
@@ -66,22 +67,49 @@ def test_only_the_desktop_is_reachable_through_the_link(bubble: Namespace) -> No
     """Packets, not rules: two ports listen at the far end of a link, one answers."""
     with Namespace() as far:
         name, other = f"sdt{os.getpid() % 100000}a", f"sdt{os.getpid() % 100000}b"
-        with IPRoute() as route:
-            route.link("add", ifname=name, kind="veth", peer={"ifname": other})
-            move_link(route, name, bubble.fd)
-            move_link(route, other, far.fd)
-        asyncio.run(far.run(lambda: configure_link(other, "10.64.1.1/24", ())))
-        asyncio.run(bubble.run(lambda: configure_link(name, "10.64.1.2/32", ("10.64.1.0/24",))))
+        pair_of_links(name, bubble, other, far)
+        asyncio.run(far.run(lambda: with_route(lambda route: configure_link(route, other, "10.64.1.1/24", ()))))
+        inner = ("10.64.1.2/32", ("10.64.1.0/24",))
+        asyncio.run(bubble.run(lambda: with_route(lambda route: configure_link(route, name, *inner))))
         listeners = asyncio.run(far.run(lambda: [socket.create_server(("10.64.1.1", port)) for port in (1, 2)]))
         asyncio.run(bubble.run(lambda: apply_rules(bubble_rules(name, "10.64.1.1", 1))))
         assert asyncio.run(bubble.run(lambda: can_connect("10.64.1.1", 1)))
         assert not asyncio.run(bubble.run(lambda: can_connect("10.64.1.1", 2)))
         asyncio.run(bubble.run(lambda: apply_rules(closed_rules())))
         assert not asyncio.run(bubble.run(lambda: can_connect("10.64.1.1", 1)))
-        asyncio.run(bubble.run(lambda: delete_link(name)))
+        asyncio.run(bubble.run(lambda: with_route(lambda route: delete_link(route, name))))
         assert name not in inside(bubble, "ip", "-o", "link")
         for listener in listeners:
             listener.close()
+
+
+def pair_of_links(name: str, space: Namespace, other: str, far: Namespace) -> None:
+    """Make a veth pair with one end in each namespace."""
+    ends = {end: f"/proc/{os.getpid()}/fd/{where.fd}" for end, where in ((name, space), (other, far))}
+    command = ["ip", "link", "add", name, "netns", ends[name], "type", "veth", "peer", "name", other]
+    subprocess.run([*command, "netns", ends[other]], check=True, timeout=10)
+
+
+def with_route(work: Callable[[Netlink], None]) -> None:
+    with Netlink(ROUTE) as route:
+        work(route)
+
+
+def test_a_link_is_made_in_the_namespace_and_deleted_there(bubble: Namespace) -> None:
+    """Never for a moment where the rest of the box could see it."""
+    name = f"sdl{os.getpid() % 100000}"
+    with_route(lambda route: create_link(route, name, "ifb", bubble.fd))
+    assert link_index(name) is None
+    assert name in inside(bubble, "ip", "-o", "link")
+    asyncio.run(bubble.run(lambda: with_route(lambda route: delete_link(route, name))))
+    assert name not in inside(bubble, "ip", "-o", "link")
+    asyncio.run(bubble.run(lambda: with_route(lambda route: delete_link(route, name))))  # there is none: nothing to do
+
+
+def test_what_the_kernel_refuses_is_an_error_with_its_number(bubble: Namespace) -> None:
+    with pytest.raises(OSError, match=r"Operation not supported") as refused:
+        with_route(lambda route: create_link(route, "sdl0", "no-such-kind", bubble.fd))
+    assert refused.value.errno == errno.EOPNOTSUPP
 
 
 def can_connect(host: str, port: int) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pyroute2.netlink.generic.wireguard import AsyncWireGuard, wgmsg
+from pyroute2.netlink.generic.wireguard import wgmsg
 
 from sdbox.agent import switchkey
 from sdbox.agent.card import first_step, refused_step
@@ -27,8 +27,9 @@ from sdbox.agent.events import (
 from sdbox.agent.firewall import allow_endpoints
 from sdbox.agent.keys import TunnelKey
 from sdbox.agent.machine import State
-from sdbox.agent.tunnel import Way, peer_settings
+from sdbox.agent.netlink import attribute, attributes, nested
 from sdbox.agent.view import Memory, view_of
+from sdbox.agent.wireguard import peer
 from sdbox.protocol.reasons import Reason
 from sdbox.protocol.values import DesktopAccess, Offer, TunnelGrant
 from sdbox.smartcard.values import LoginMethod, LoginRefused, LoginStatus
@@ -86,19 +87,26 @@ def test_tunnel_key_is_a_pair_and_can_be_wiped() -> None:
 
 
 def test_the_peer_is_what_the_kernel_gets() -> None:
-    """Encoded by pyroute2 and read back: linux/wireguard.h."""
-    way = Way(GRANT, TunnelKey(), "10.64.1.1", 3389)
-    peer = peer_settings(way, GRANT.endpoints[0])
-    message = wgmsg()
-    object.__new__(AsyncWireGuard)._wg_set_peer(message, peer)
-    message.encode()
-    decoded = wgmsg(message.data)
+    """Read back by pyroute2: linux/wireguard.h, linux/genetlink.h."""
+    body = struct.pack("=BBH", 1, 1, 0) + nested(8, peer(GRANT, GRANT.endpoints[0]))
+    decoded = wgmsg(struct.pack("=IHHII", 16 + len(body), 0x1C, 5, 1, 0) + body)
     decoded.decode()
     (told,) = decoded.get_attr("WGDEVICE_A_PEERS")
     assert b64decode(told.get_attr("WGPEER_A_PUBLIC_KEY")) == GRANT.peer_public
     assert b64decode(told.get_attr("WGPEER_A_PRESHARED_KEY")) == GRANT.preshared
     assert told.get_attr("WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL") == 1
-    assert told.get_attr("WGPEER_A_ENDPOINT")["addr"] == "203.0.113.10"
+    endpoint = told.get_attr("WGPEER_A_ENDPOINT")
+    assert (endpoint["addr"], endpoint["port"]) == ("203.0.113.10", 51821)
+    assert [ip["addr"] for ip in told.get_attr("WGPEER_A_ALLOWEDIPS")] == ["10.64.1.0/24"]
+
+
+def test_attributes_are_padded_and_come_back() -> None:
+    data = attribute(3, b"ab") + nested(5, attribute(1, b""), attribute(2, b"abcd"))
+    assert len(data) % 4 == 0
+    (first, second) = attributes(data)
+    assert first == (3, b"ab")
+    assert list(attributes(second[1])) == [(1, b""), (2, b"abcd")]
+    assert list(attributes(b"\1\0\0\0")) == []  # a length shorter than its own header
 
 
 def test_endpoints_are_addresses_of_the_set() -> None:

@@ -40,7 +40,6 @@ MODULES = (
     "OpenSSL",
     "dbus_next",
     "pkcs11",
-    "pyroute2",
     "qemu.qmp",
     "smartcard",
     "sqlalchemy",
