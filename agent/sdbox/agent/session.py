@@ -150,7 +150,11 @@ class Door:
         try:
             await self.picture_gone()
         finally:
-            await self._tunnel.down()
+            await self.tunnel_down()
+
+    async def tunnel_down(self) -> None:
+        """Keys overwritten, tunnel gone, whether or not the client is: it is being killed by then."""
+        await self._tunnel.down()
 
     async def tidy(self) -> None:
         """What is left to do behind a shut door."""

@@ -1,10 +1,12 @@
-"""The end of a session, in the order of what matters most: picture, tunnel, keys, card; then the centre is told (S6).
+"""The end of a session, in the order of what matters most: picture, keys, tunnel, card; then the centre is told (S6).
 
-Each step is tried even if one before it failed: a client that does not die is no reason to keep a key.
+The client is killed first; while the kernel takes it apart, the keys are overwritten. Each step is tried even if one
+before it failed: a client that does not die is no reason to keep a key.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -31,11 +33,10 @@ async def wipe(cause: str, noticed: float, door: Door, seat: CardSeat | None) ->
     if seat is not None and cause == CARD_REMOVED:
         seat.kill()
     errors: list[Refusal] = []
-    await _try(door.picture_gone, errors)
-    picture_gone = _since(noticed)
+    picture_gone, keys_wiped = await asyncio.gather(
+        _until(door.picture_gone, noticed, errors), _until(door.tunnel_down, noticed, errors)
+    )
     journal.phase("closed")
-    await _try(door.shut, errors)
-    keys_wiped = _since(noticed)
     journal.phase("wiped")
     await _try(door.tidy, errors)
     if seat is not None:
@@ -44,6 +45,12 @@ async def wipe(cause: str, noticed: float, door: Door, seat: CardSeat | None) ->
     if errors:
         raise errors[0]
     return WipeReport(cause, picture_gone, keys_wiped)
+
+
+async def _until(action: Callable[[], Awaitable[None]], noticed: float, errors: list[Refusal]) -> float:
+    """Try `action` and return the milliseconds from `noticed` to its end."""
+    await _try(action, errors)
+    return _since(noticed)
 
 
 async def _try(action: Callable[[], Awaitable[None]], errors: list[Refusal]) -> None:
