@@ -9,16 +9,23 @@ from sdbox.agent.screen import actions as act
 from sdbox.agent.screen.agent_link import AgentLink
 from sdbox.agent.screen.keys import Key
 from sdbox.agent.screen.model import AgentProperties, Local
+from sdbox.agent.screen.palette import ScreenState
 from sdbox.agent.screen.pin import PinBuffer
 from sdbox.agent.screen.view import view_of
 from sdbox.agent.screen.windows import Windows
 
+ON_THE_WAY = {ScreenState.STARTING, ScreenState.NETWORK, ScreenState.ATTESTING}
+
 
 class Screen:
-    """The program. Once the first picture is up it calls `on_first_frame` and looks for the agent, not before."""
+    """The program. Once the first picture is up it calls `on_first_frame` and looks for the agent, not before.
 
-    def __init__(self, on_first_frame: Callable[[], None]) -> None:
+    `on_rest` is called once, when the agent's own start is over and it waits for somebody.
+    """
+
+    def __init__(self, on_first_frame: Callable[[], None], on_rest: Callable[[], object]) -> None:
         self._on_first_frame = on_first_frame
+        self._on_rest: Callable[[], object] | None = on_rest
         self._properties = AgentProperties()
         self._local = Local()
         self._pin = PinBuffer()
@@ -40,6 +47,9 @@ class Screen:
             self._local = replace(self._local, selected="")
         self._properties = properties
         self._show()
+        if properties.state not in ON_THE_WAY and self._on_rest is not None:
+            self._on_rest()
+            self._on_rest = None
 
     def _show(self) -> None:
         self._local = replace(self._local, digits=len(self._pin))

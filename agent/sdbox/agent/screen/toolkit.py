@@ -2,7 +2,8 @@
 
 PyGObject 3.50 imports asyncio for event-loop integration that this program does not use; under emulation that import is
 a visible part of the time to the first picture. A stand-in without a running loop takes its place (PyGObject then uses
-its own dummy loop); it stays in `sys.modules` because PyGObject asks it again in each main loop.
+its own dummy loop); it stays in `sys.modules` because PyGObject asks it again in each main loop. The same for its
+command-line options, which bring optparse, gettext and locale, and which nothing here has.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ def _asyncio_stand_in() -> ModuleType:
 
 
 sys.modules.setdefault("asyncio", _asyncio_stand_in())
+sys.modules.setdefault("gi._option", ModuleType("gi._option"))
 
 import gi  # noqa: E402 - after the stand-in
 
