@@ -40,13 +40,18 @@ CAUSES: Final[dict[type[m.Event], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the agent drives. `seat` makes the place for an inserted card."""
+    """What the agent drives.
+
+    `seat` makes the place for an inserted card. `settle` is run once, when the box first waits for a card: what a
+    session needs and the way to the centre does not.
+    """
 
     screen: AgentInterface
     link: CentreLink
     door: Door
     seat: Callable[[CardInserted], CardSeat]
     clock: CardClock = field(default_factory=CardClock)
+    settle: Callable[[], Awaitable[None]] | None = None
 
 
 class Agent:
@@ -61,6 +66,7 @@ class Agent:
         self._view = View()
         self._memory = Memory()
         self._here = Presence()
+        self._settled = False
         self.parts = wire(self)
         self._meaning = Meaning(self._here, self.parts.door)
 
@@ -164,6 +170,9 @@ class Agent:
         if self.state is State.LOCKED:
             return
         self._memory = Memory()
+        if self.state is State.INSERT_CARD and not self._settled and self.parts.settle is not None:
+            self._settled = True
+            self._jobs.aside(self.parts.settle())
         if self.state is State.NETWORK and self._meaning.link_reason is not None:
             self.post(m.LinkRefused(self._meaning.link_reason))  # it was refused while the session was being wiped
         if self.state is State.INSERT_CARD and (card := self._here.waiting()) is not None:

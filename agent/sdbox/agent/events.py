@@ -1,208 +1,180 @@
-"""What can happen to the agent. Frozen, and safe to log: no PIN, key or secret is ever in an event."""
+"""What can happen to the agent. Frozen, and safe to log: no PIN, key or secret is ever in an event.
+
+Structs of msgspec: Python compiles the methods of a dataclass when it is imported, half a second for these under
+emulation.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from sdbox.protocol.reasons import Reason
 from sdbox.protocol.values import CardIdentity, Offer
 from sdbox.smartcard.values import CardInserted, CardRemoved
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """Everything the agent needs is there."""
 
 
-@dataclass(frozen=True, slots=True)
-class LinkUp:
+class LinkUp(Struct, frozen=True):
     """The TLS connection to the centre stands; the box attests now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attested:
+class Attested(Struct, frozen=True):
     """The gateway accepts this box on this channel."""
 
 
-@dataclass(frozen=True, slots=True)
-class LinkRefused:
+class LinkRefused(Struct, frozen=True):
     """No attested channel, and why. The link goes on trying."""
 
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class LinkLost:
+class LinkLost(Struct, frozen=True):
     """The attested channel is gone: with it every right it gave."""
 
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class SessionRevoked:
+class SessionRevoked(Struct, frozen=True):
     """The gateway ended the session."""
 
     session: str
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class FingerAwaited:
+class FingerAwaited(Struct, frozen=True):
     """The card waits for a finger: one VERIFY begins. `tries` are left, None if the card does not tell."""
 
     tries: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PinAwaited:
+class PinAwaited(Struct, frozen=True):
     """The card needs its PIN."""
 
     tries: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class LastFinger:
+class LastFinger(Struct, frozen=True):
     """One more wrong finger blocks the card: nothing happens until the user confirms. `refused`: what came before."""
 
     tries: int | None
     refused: Reason | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LastPin:
+class LastPin(Struct, frozen=True):
     """The same for a PIN."""
 
     tries: int | None
     refused: Reason | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FingerRefused:
+class FingerRefused(Struct, frozen=True):
     """Wrong finger or none in time: nothing more happens until the user says so (S7)."""
 
     reason: Reason
     tries: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PinRefused:
+class PinRefused(Struct, frozen=True):
     """Wrong PIN: nothing more happens until the user says so (S7)."""
 
     reason: Reason
     tries: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class CardRefused:
+class CardRefused(Struct, frozen=True):
     """This card cannot be used until it is taken out."""
 
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(Struct, frozen=True):
     """The card accepted its holder."""
 
     card: CardIdentity
 
 
-@dataclass(frozen=True, slots=True)
-class Offered:
+class Offered(Struct, frozen=True):
     """What the gateway offers for this card."""
 
     offers: tuple[Offer, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DesktopShown:
+class DesktopShown(Struct, frozen=True):
     """The desktop of the picked project is on the screen."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectRefused:
+class ProjectRefused(Struct, frozen=True):
     """The picked project could not be opened, or its desktop broke."""
 
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class DesktopEnded:
+class DesktopEnded(Struct, frozen=True):
     """The user signed out of the desktop."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pick:
+class Pick(Struct, frozen=True):
     """The user picked a project."""
 
     project: str
 
 
-@dataclass(frozen=True, slots=True)
-class FreshPick:
+class FreshPick(Struct, frozen=True):
     """The user picked a project whose bubble wants its holder verified for it alone."""
 
     project: str
 
 
-@dataclass(frozen=True, slots=True)
-class SubmitPin:
+class SubmitPin(Struct, frozen=True):
     """The user gave the PIN; the agent holds it elsewhere, an event may be logged."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Struct, frozen=True):
     """The user wants to leave this step."""
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
+class Acknowledge(Struct, frozen=True):
     """The user has read the refusal and wants to go on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Confirm:
+class Confirm(Struct, frozen=True):
     """The user wants the card's last try to be spent."""
 
 
-@dataclass(frozen=True, slots=True)
-class SwitchKey:
+class SwitchKey(Struct, frozen=True):
     """The picker key was pressed."""
 
 
-@dataclass(frozen=True, slots=True)
-class CardExpired:
+class CardExpired(Struct, frozen=True):
     """The card's session has lasted long enough, or nobody was there: CARD_LIMIT or CARD_IDLE."""
 
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class WipedLocked:
+class WipedLocked(Struct, frozen=True):
     """Everything of the session is gone, the card is still in: its session was too long, or idle."""
 
 
-@dataclass(frozen=True, slots=True)
-class WipedIdle:
+class WipedIdle(Struct, frozen=True):
     """Everything of the session is gone; there is no card."""
 
 
-@dataclass(frozen=True, slots=True)
-class WipedOffline:
+class WipedOffline(Struct, frozen=True):
     """Everything of the session is gone; there is no attested channel."""
 
 
-@dataclass(frozen=True, slots=True)
-class WipedRefused:
+class WipedRefused(Struct, frozen=True):
     """Everything of the session is gone, the card is still in, and there is a reason to show."""
 
 
-@dataclass(frozen=True, slots=True)
-class WipedReady:
+class WipedReady(Struct, frozen=True):
     """Everything of the session is gone; the card is still in and verified."""
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(Struct, frozen=True):
     """Something raised what nobody expected. In no row of the table: it leads to FAILED from everywhere."""
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import signal
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Final
-
-import click
 
 from sdbox.agent import journal
 from sdbox.agent.attest import CentreLink, TpmProver
@@ -19,12 +18,11 @@ from sdbox.agent.config import SITE, ConfigError, Site, image_version, load_site
 from sdbox.agent.control import Agent, Parts
 from sdbox.agent.dbus import AgentInterface, Identity, Inputs, leave, serve
 from sdbox.agent.desktop import DesktopSession, Place
-from sdbox.agent.events import Started, SwitchKey
+from sdbox.agent.events import Attested, Event, LinkRefused, LinkUp, Started, SwitchKey
 from sdbox.agent.namespace import Namespace
 from sdbox.agent.renewal import Renewals
 from sdbox.agent.screen.notify import notify_ready
 from sdbox.agent.session import Door
-from sdbox.agent.switchkey import SwitchKeys
 from sdbox.agent.token import TokenMonitor
 from sdbox.agent.tunnel import Tunnel
 from sdbox.protocol.reasons import Reason, Refusal
@@ -42,6 +40,7 @@ class Box:
         self._site = site
         self._box_id = box_id
         self._identity = Identity(str(box_id), version)
+        self._watchers = ExitStack()  # what posts events from outside, as far as it was started
 
     async def run(self) -> None:
         """Run until cancelled. Refusal if the box lacks something it cannot do without."""
@@ -49,13 +48,13 @@ class Box:
             namespace = stack.enter_context(Namespace())
             tunnel = Tunnel(namespace)
             stack.push_async_callback(tunnel.close)
-            await tunnel.prepare()
             agent = Agent(lambda agent: self._wire(agent, tunnel, namespace))
             stack.push_async_callback(agent.stop)
             bus = await serve(agent.parts.screen)
             stack.callback(leave, bus)
-            self._listen(agent, stack)
-            notify_ready()
+            stack.callback(self._watchers.close)
+            if self._site.card.token is not None:
+                self._watchers.callback(TokenMonitor(agent.post).close)
             agent.post(Started())
             await _follow(agent)
 
@@ -66,19 +65,31 @@ class Box:
         def seat(card: CardInserted) -> CardSeat:
             return CardSeat(card, token=self._site.card.token if card.reader == TOKEN_READER else None)
 
+        monitor = CardMonitor(agent.post_from_thread)
+        self._watchers.callback(monitor.stop)
+
+        def post(event: Event) -> None:
+            """The readers are looked at as soon as it can matter: loading PC/SC then fills the TPM's thinking time."""
+            if isinstance(event, LinkUp | LinkRefused):
+                monitor.start()
+            if isinstance(event, Attested | LinkRefused):
+                notify_ready()
+            agent.post(event)
+
+        clock = CardClock(self._site.card.idle_minutes, self._site.card.session_minutes)
+
+        async def settle() -> None:
+            await tunnel.prepare()
+            await asyncio.to_thread(importlib.import_module, "sdbox.agent.switchkey")
+            from sdbox.agent.switchkey import SwitchKeys  # noqa: PLC0415 - udev is not needed before a session is
+
+            keys = SwitchKeys(self._site.keys.switch, lambda: agent.post(SwitchKey()), clock.touch)
+            self._watchers.callback(keys.close)
+
         inputs = Inputs(agent.post, agent.submit_pin, lambda: journal.phase("screen-ready"))
         screen = AgentInterface(self._identity, inputs)
-        link = CentreLink(self._site.gateway, self._box_id, TpmProver(self._box_id), agent.post)
-        clock = CardClock(self._site.card.idle_minutes, self._site.card.session_minutes)
-        return Parts(screen, link, Door(tunnel, start_desktop, Renewals().consider), seat, clock)
-
-    def _listen(self, agent: Agent, stack: AsyncExitStack) -> None:
-        """Start what posts events from outside: the readers and the picker key."""
-        stack.enter_context(CardMonitor(agent.post_from_thread))
-        if self._site.card.token is not None:
-            stack.callback(TokenMonitor(agent.post).close)
-        used = agent.parts.clock.touch
-        stack.callback(SwitchKeys(self._site.keys.switch, lambda: agent.post(SwitchKey()), used).close)
+        link = CentreLink(self._site.gateway, self._box_id, TpmProver(self._box_id), post)
+        return Parts(screen, link, Door(tunnel, start_desktop, Renewals().consider), seat, clock, settle)
 
 
 async def _follow(agent: Agent) -> None:
@@ -107,21 +118,29 @@ def read_display(path: Path = DISPLAY_FILE) -> str:
         raise Refusal(Reason.DESKTOP_FAILED, "the screen has no X display yet") from error
 
 
-@click.command(epilog="Example: sdbox-agent --site /usr/lib/sdbox/site.toml")
-@click.option("--site", type=click.Path(path_type=Path), default=SITE, show_default=True, help="The site's settings.")
-def main(site: Path) -> None:
-    """Run the box: attestation, card, tunnel, desktop. The service manager starts it."""
+def main() -> None:
+    """Run the box: attestation, card, tunnel, desktop. The service manager starts it, without arguments."""
+    if len(sys.argv) == 1:
+        run(SITE)
+    else:
+        from sdbox.agent.command_line import command  # noqa: PLC0415 - click takes its time, and a boot has no arguments
+
+        command(run)
+
+
+def run(site: Path) -> None:
+    """Run the box with the settings at `site`. Exit 1 if it failed, 2 if its settings are wrong."""
     journal.phase("agent-start")
     try:
         box = Box(load_site(site), read_box_id(), image_version())
     except ConfigError as error:
-        click.echo(f"sdbox-agent: {error}", err=True)
+        print(f"sdbox-agent: {error}", file=sys.stderr)
         sys.exit(2)
     try:
         asyncio.run(_until_ended(box))
     except (Refusal, OSError) as error:
         journal.refused(error.reason if isinstance(error, Refusal) else Reason.INTERNAL)
-        click.echo(f"sdbox-agent: {error}", err=True)
+        print(f"sdbox-agent: {error}", file=sys.stderr)
         sys.exit(1)
     except Exception:
         journal.refused(Reason.INTERNAL)  # whatever it was, the box says a code the operator can look up (S11)

@@ -6,10 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from sdbox.smartcard.pcsc import PcscError, ReaderStates, ReaderWatch
 from sdbox.smartcard.values import CardEvent, CardInserted, CardRemoved
+
+if TYPE_CHECKING:
+    from sdbox.smartcard.pcsc import ReaderStates, ReaderWatch
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,9 @@ class CardMonitor:
         self._thread = threading.Thread(target=self._run, name="card-monitor", daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        """Begin. Idempotent."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def stop(self) -> None:
         """End the thread; cards that are still in are not reported."""
@@ -62,6 +66,8 @@ class CardMonitor:
         self.stop()
 
     def _run(self) -> None:
+        from sdbox.smartcard.pcsc import PcscError  # noqa: PLC0415 - loading pyscard is this thread's work, not the box's start
+
         while not self._stopping.is_set():
             try:
                 self._follow()
@@ -71,6 +77,8 @@ class CardMonitor:
 
     def _follow(self) -> None:
         """Report changes until stopped; on PcscError every card has been reported as removed."""
+        from sdbox.smartcard.pcsc import PcscError, ReaderWatch  # noqa: PLC0415 - as above
+
         known: ReaderStates = {}
         with ReaderWatch() as watch:
             with self._guard:
