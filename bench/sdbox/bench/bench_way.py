@@ -1,9 +1,11 @@
-"""Measures the way: each phase, the switch beside a bare connect, the boot beside an empty init."""
+"""Measures the way: each phase, the switch beside a bare connect, the boot beside an empty init, the card out."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
+import re
 import tempfile
 import time
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sdbox.bench import way
+from sdbox.bench.bubble import ATLAS
+from sdbox.bench.hands import Hands, Unexpected
 from sdbox.bench.lab import Lab
 from sdbox.bench.run_cli import stand_up
 from sdbox.bench.stand import development_tpm, machine_spec
@@ -24,11 +28,16 @@ from sdbox.qemu.machine import Machine
 from sdbox.qemu.tpm import copy_state
 
 EMPTY_INIT_RUNS = "sdbox-boot empty-init"
+REMOVALS = 6  # besides the way's own; each is a whole session, and takes a quarter of a minute under emulation
+WIPED = re.compile(r"sdbox-note wipe cause=card-removed picture-gone-ms=([\d.]+) keys-wiped-ms=([\d.]+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure in seconds, and what it is compared with. `must` and `aim` are the ratios of design.md, section 6."""
+    """One figure in seconds, and what it is compared with.
+
+    `must` and `aim` are the budgets of design.md, section 6: ratios where something ran beside it, else seconds.
+    """
 
     what: str
     seconds: float
@@ -57,10 +66,11 @@ def measure_way(output: Path) -> list[Row]:
     timeline = Timeline()
     with stand_up("sc-hsm-bio", timeline, output, window=False) as (hands, lab):
         way.go(hands, lab)
+        removed = removals(hands)
         hands.machine.stop()
         empty = boot_empty_init(lab)
     (output / "timeline.svg").write_text(svg(timeline), encoding="utf-8")
-    return [*ratios(timeline, empty), *phases(timeline)]
+    return [*ratios(timeline, empty), *removed, *phases(timeline)]
 
 
 def ratios(timeline: Timeline, empty: float) -> list[Row]:
@@ -72,6 +82,36 @@ def ratios(timeline: Timeline, empty: float) -> list[Row]:
     return [
         Row("switch: pick to the other desktop", switch, "xfreerdp3 alone, same server", bare, 1.5, 1.1),
         Row("boot to insert-card", boot, "same firmware, kernel, initrd; empty init", empty, 2.5, 1.8),
+    ]
+
+
+def removals(hands: Hands) -> list[Row]:
+    """Pull the card out of a session again and again; return what it costs by the agent's clock.
+
+    Its clock starts when PC/SC tells of the removal; the picture is gone when the client is dead.
+    """
+    hands.timeline = Timeline()  # the way's own stays as it was
+    for _ in range(REMOVALS):
+        hands.insert()
+        hands.finger()
+        hands.pick(ATLAS.project)
+        hands.remove()
+        hands.settle("wiped")
+    return wipe_rows(hands.machine.console.text())
+
+
+def wipe_rows(console: str) -> list[Row]:
+    """Return the 99th percentile of all removals that the agent noted on the console; Unexpected if there is none."""
+    noted = [[float(text) / 1000 for text in found.groups()] for found in WIPED.finditer(console)]
+    if not noted:
+        raise Unexpected("the box noted no removal on its console")
+    gone, wiped = (sorted(column) for column in zip(*noted, strict=True))
+    place, among = math.ceil(0.99 * len(noted)) - 1, f"99th percentile of {len(noted)}"
+    return [
+        Row(f"card out to picture gone, {among}", gone[place], must=0.1, aim=0.03),
+        Row(f"card out to keys wiped, {among}", wiped[place], must=0.1),
+        Row("card out to picture gone, median", gone[len(gone) // 2]),
+        Row("card out to keys wiped, median", wiped[len(wiped) // 2]),
     ]
 
 
