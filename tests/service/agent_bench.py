@@ -60,6 +60,10 @@ class NoTunnel:
         self.open.append(way)
         self.most = max(self.most, len(self.open))
 
+    async def silence(self) -> None:
+        for way in self.open:
+            way.key.wipe()
+
     async def down(self) -> None:
         while self.open:
             self.open.pop().key.wipe()

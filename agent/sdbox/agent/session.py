@@ -66,6 +66,8 @@ class TunnelEnd(Protocol):
 
     async def up(self, way: Way) -> None: ...
 
+    async def silence(self) -> None: ...
+
     async def down(self) -> None: ...
 
     async def tidy(self) -> None: ...
@@ -150,11 +152,11 @@ class Door:
         try:
             await self.picture_gone()
         finally:
-            await self.tunnel_down()
+            await self._tunnel.down()
 
-    async def tunnel_down(self) -> None:
-        """Keys overwritten, tunnel gone, whether or not the client is: it is being killed by then."""
-        await self._tunnel.down()
+    async def silence(self) -> None:
+        """Keys overwritten, whether or not the client is dead: it is being killed by then."""
+        await self._tunnel.silence()
 
     async def tidy(self) -> None:
         """What is left to do behind a shut door."""

@@ -73,6 +73,16 @@ class Tunnel:
                 await asyncio.shield(self._fall())
                 raise
 
+    async def silence(self) -> None:
+        """Overwrite the keys, ours and the kernel's: what is still up carries nothing any more. `down` must follow.
+
+        Beside `down` because the kernel takes its time to delete a link, and the keys should not wait for that (S6).
+        """
+        way = self._way
+        if way is not None:
+            way.key.wipe()
+            await asyncio.shield(self._bubble.run(lambda: self._inside().forget()))
+
     async def down(self) -> None:
         """Overwrite the keys and remove the tunnel; Refusal(INTERNAL) if the link is still there. Idempotent."""
         await asyncio.shield(self._in_turn(self._down))
@@ -198,12 +208,16 @@ class _Inner:
         except OSError as error:
             raise _refusal("read", error) from error
 
+    def forget(self) -> None:
+        """Overwrite the keys in the kernel, if there is a link; if that fails, so will its removal, which tells."""
+        with suppress(OSError):
+            self._wireguard.forget(INTERFACE)
+
     def remove(self) -> None:
         """Overwrite the kernel's keys, delete the link, and look again; Refusal(INTERNAL) if it is still there."""
         if link_index(INTERFACE) is None:
             return
-        with suppress(OSError):  # if it cannot be deleted either, that is told
-            self._wireguard.forget(INTERFACE)
+        self.forget()
         try:
             delete_link(self._route, INTERFACE)
         except OSError as error:

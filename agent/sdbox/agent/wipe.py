@@ -34,9 +34,10 @@ async def wipe(cause: str, noticed: float, door: Door, seat: CardSeat | None) ->
         seat.kill()
     errors: list[Refusal] = []
     picture_gone, keys_wiped = await asyncio.gather(
-        _until(door.picture_gone, noticed, errors), _until(door.tunnel_down, noticed, errors)
+        _until(door.picture_gone, noticed, errors), _until(door.silence, noticed, errors)
     )
     journal.phase("closed")
+    await _try(door.shut, errors)
     journal.phase("wiped")
     await _try(door.tidy, errors)
     if seat is not None:
