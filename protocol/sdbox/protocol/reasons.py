@@ -52,6 +52,7 @@ class Reason(StrEnum):
     RENEWAL_UNAVAILABLE = "renewal-unavailable"
     RENEWAL_REFUSED = "renewal-refused"
     RENEWAL_FAILED = "renewal-failed"
+    ENROLMENT_REFUSED = "enrolment-refused"
     PROTOCOL = "protocol"
     INTERNAL = "internal"
 
@@ -265,6 +266,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Le nouveau certificat n'a pas pu être écrit sur la carte.",
         "The new certificate could not be written to the card.",
         "The card makes no key, is full or is not written; the old certificate still works. See the box's journal.",
+    ),
+    Reason.ENROLMENT_REFUSED: Explanation(
+        "L'enrôlement du doigt est refusé.",
+        "The finger's enrolment was refused.",
+        "The authorisation is not by an operator, for this card, for now and unused, or the card has a finger already.",
     ),
     Reason.PROTOCOL: Explanation(
         "Échange inattendu avec le centre.",

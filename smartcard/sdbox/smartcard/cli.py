@@ -18,6 +18,7 @@ import click
 import msgspec
 
 from sdbox.protocol.reasons import Refusal
+from sdbox.smartcard.enrol_cli import authorise_command, enrol_command
 from sdbox.smartcard.variants import VariantError, load_variants
 from sdbox.smartcard.virtual.boxsensor import BoxSensor, sensor_line
 from sdbox.smartcard.virtual.cvc import Holder
@@ -224,6 +225,10 @@ def probe(*, as_json: bool, wait: float) -> None:
         click.echo("\n".join(draft(seen)))
     if seen.variant is None:
         sys.exit(1)
+
+
+card.add_command(authorise_command)
+card.add_command(enrol_command)
 
 
 if __name__ == "__main__":
