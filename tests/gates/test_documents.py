@@ -8,7 +8,8 @@ import pytest
 
 from sdbox.attestation import codes
 from sdbox.protocol import docs_reasons
-from sdbox.protocol.reasons import EXPLANATIONS, Reason
+from sdbox.protocol.explanations import EXPLANATIONS
+from sdbox.protocol.reasons import Reason
 from tests.gates.tree import ROOT, files, name
 
 DOCUMENTS = [name(path) for path in files() if path.suffix == ".md"]

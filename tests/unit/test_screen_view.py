@@ -13,7 +13,8 @@ from sdbox.agent.screen.model import AgentProperties, Local, Project, parse_prop
 from sdbox.agent.screen.palette import ScreenState
 from sdbox.agent.screen.texts import Language
 from sdbox.agent.screen.view import VISIBLE_ROWS, project_rows, view_of
-from sdbox.protocol.reasons import EXPLANATIONS, Reason
+from sdbox.protocol.explanations import EXPLANATIONS
+from sdbox.protocol.reasons import Reason
 
 ATLAS = Project("atlas", "Atlas, coeur", "Atlas, heart")
 BOREAL = Project("boreal", "Boréal", "Boreal")

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import click
 
-from sdbox.protocol.reasons import EXPLANATIONS, Refusal
+from sdbox.protocol.explanations import EXPLANATIONS
+from sdbox.protocol.reasons import Refusal
 
 
 @dataclass(frozen=True, slots=True)

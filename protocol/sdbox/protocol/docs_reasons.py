@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from sdbox.protocol.reasons import EXPLANATIONS
+from sdbox.protocol.explanations import EXPLANATIONS
 
 HEAD = """# Reason codes
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sdbox.agent.screen.palette import ScreenState
-from sdbox.protocol.reasons import EXPLANATIONS, Reason
+from sdbox.protocol.explanations import EXPLANATIONS
+from sdbox.protocol.reasons import Reason
 
 
 class Language(StrEnum):
@@ -208,6 +209,7 @@ ADVICE: dict[Reason, Text] = {
     Reason.RENEWAL_UNAVAILABLE: NOT_RENEWED,
     Reason.RENEWAL_REFUSED: NOT_RENEWED,
     Reason.RENEWAL_FAILED: NOT_RENEWED,
+    Reason.ENROLMENT_REFUSED: REPORT,
     Reason.SESSION_REVOKED: REPORT,
     Reason.PROTOCOL: REPORT,
     Reason.INTERNAL: REPORT_IF_REPEATED,
