@@ -185,7 +185,7 @@ def test_the_last_try_asks_first_at_insertion_and_after_a_mistake(bench: Bench, 
                 agent.agent.post(Acknowledge())
                 agent.agent.post(Cancel())
                 await agent.until(State.REFUSED_CARD)
-                assert agent.view.reason == "card-finger"
+                assert agent.view.reason == "card-last-try"
                 card.remove()
                 await agent.until(State.INSERT_CARD)
                 card.insert()

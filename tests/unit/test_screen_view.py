@@ -84,7 +84,7 @@ def test_a_long_list_shows_the_rows_around_the_selected_one() -> None:
     assert len(rows) == VISIBLE_ROWS
     assert [row.project for row in rows if row.selected] == ["p20"]
     assert rows[0].number == 0
-    assert view_of(replace(PICK, projects=many), Local(selected="p20")).message.endswith("Lignes 18 à 22 sur 24.")
+    assert view_of(replace(PICK, projects=many), Local(selected="p20")).message.endswith("Lignes 18 à 21 sur 24.")
 
 
 def test_a_project_that_wants_its_holder_verified_says_so_before_it_is_picked() -> None:

@@ -18,6 +18,8 @@ def remembered(memory: Memory, event: m.Event, state: State) -> Memory:
             memory = replace(memory, tries=tries)
         case m.LastFinger(tries, refused) | m.LastPin(tries, refused):
             memory = replace(memory, tries=tries, reason=refused or Reason.CARD_LAST_TRY)
+        case m.Cancel() if state is State.REFUSED_CARD:
+            memory = replace(memory, reason=Reason.CARD_LAST_TRY)  # whatever was refused before: nothing was tried now
         case m.FingerRefused(reason, tries) | m.PinRefused(reason, tries):
             memory = replace(memory, tries=tries, reason=reason)
         case m.ProjectRefused(reason) | m.SessionRevoked(reason=reason) if reason.value.startswith("certificate-"):

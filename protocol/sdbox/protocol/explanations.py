@@ -168,8 +168,8 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Its encoding or its project name breaks the rules (a-z, 0-9 and -, 63 at most): issue it anew.",
     ),
     Reason.CONTAINER_DUPLICATE: Explanation(
-        "Un certificat plus récent de ce projet est sur la carte : c'est lui qui sert.",
-        "A newer certificate of this project is on the card, and is the one used.",
+        "Un certificat plus récent de ce projet est utilisé.",
+        "A newer certificate of this project is used.",
         "Two containers of one project are valid: normal during a renewal; else remove the older one.",
     ),
     Reason.PROJECT_NO_BUBBLE: Explanation(

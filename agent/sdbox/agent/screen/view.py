@@ -12,7 +12,7 @@ from sdbox.protocol.reasons import Reason
 
 LISTS = frozenset({ScreenState.PICK, ScreenState.PICKER})
 WITH_TRIES = frozenset({ScreenState.FINGER, ScreenState.PIN, ScreenState.LAST_TRY, ScreenState.REFUSED})
-VISIBLE_ROWS = 5
+VISIBLE_ROWS = 4  # each with a reason below its title: what 1280 x 800 pixels hold
 NUMBERED = 9
 
 _STEP = {
@@ -98,7 +98,7 @@ def view_of(properties: AgentProperties, local: Local) -> View:
     first = _first_visible(rows)
     shown = rows[first : first + VISIBLE_ROWS]
     if len(shown) < len(rows):
-        message = f"{message}\n{t.part_of_list(first + 1, first + len(shown), len(rows), language)}"
+        message = f"{message} {t.part_of_list(first + 1, first + len(shown), len(rows), language)}"
     return View(
         state=state,
         language=language,
