@@ -5,12 +5,23 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from sdbox.protocol.authenticator_request import SCHEMES
+from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.client_renewal import CardRenewal, PatientSigner
 from sdbox.smartcard.variants import variant_named
 from sdbox.smartcard.virtual.personalise import Issuer, Project, fill_containers
-from tests.service.smartcard_bench import PIN, make_softhsm_token
+from tests.service.smartcard_bench import (
+    PIN,
+    READER,
+    emulated_card,
+    make_softhsm_token,
+    running_pcscd,
+    sees_card,
+    wait_for,
+)
 
 
 def test_a_switch_goes_before_a_renewal(tmp_path: Path) -> None:
@@ -42,3 +53,25 @@ def test_a_switch_goes_before_a_renewal(tmp_path: Path) -> None:
         return order
 
     assert asyncio.run(scene()) == ["first", "switch 0", "switch 1", "switch 2", "patient", "key"]
+
+
+@pytest.mark.root
+def test_closing_does_not_wait_for_a_key_that_is_being_made() -> None:
+    with running_pcscd() as pcscd, emulated_card(pcscd, "sc-hsm-bio", ("atlas",)) as card:
+        card.insert()
+        wait_for(sees_card, "PC/SC to see the card")
+        card.tell("auto good")
+
+        async def scene() -> None:
+            worker = await CardWorker.start(variant_named("sc-hsm-bio"), READER)
+            (container,) = (await worker.login(None)).containers
+            card.tell("cut 0")  # the card never answers the command that makes the key
+            making = asyncio.ensure_future(CardRenewal(worker, container).new_key())
+            await asyncio.to_thread(card.expect, "cut")
+            async with asyncio.timeout(40):
+                await worker.close()
+            with pytest.raises(Refusal) as refused:
+                await making
+            assert refused.value.reason is Reason.CARD_FAILED
+
+        asyncio.run(scene())

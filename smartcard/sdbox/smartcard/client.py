@@ -138,8 +138,9 @@ class CardWorker:
         """End the card session with a card reset, so that no other process can sign; then end the worker."""
         try:
             if self._process.returncode is None:
-                await self._call(AskClose(), TellClosed, CLOSE_DEADLINE)
-        except Refusal:
+                async with asyncio.timeout(CLOSE_DEADLINE):  # a call under way may take minutes: a key is being made
+                    await self._call(AskClose(), TellClosed, CLOSE_DEADLINE)
+        except (Refusal, TimeoutError):
             pass  # the worker is gone or hangs: killed below, and pcscd resets the card
         finally:
             self.kill()
