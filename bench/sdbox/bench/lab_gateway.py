@@ -40,13 +40,13 @@ class GatewaySettings:
     lease: int = 15  # seconds without a heartbeat until a session ends
     recorded: Path | None = None  # folder in which each piece of evidence is kept (`recording_gateway`)
     program: tuple[str, ...] = GATEWAY  # what serves; a test may put one that lies in its place
+    card_key: Path | None = None  # the card CA's: with it the gateway renews certificates
 
     @classmethod
     def development(cls, pki: DevelopmentPki, reference: Path) -> GatewaySettings:
         """Return the settings under which everything of the development set-up is accepted."""
-        return cls(
-            pki.certificate("gateway"), pki.key("gateway"), pki.certificate("card-ca"), pki.key("ear"), reference
-        )
+        files = (pki.certificate("gateway"), pki.key("gateway"), pki.certificate("card-ca"), pki.key("ear"))
+        return cls(*files, reference, card_key=pki.key("card-ca"))
 
 
 class GatewayProcess:
@@ -124,6 +124,8 @@ class GatewayProcess:
             "database": f"sqlite:///{self.work / 'gateway.db'}",
             "lease_seconds": settings.lease,
         }
+        if settings.card_key is not None:
+            config |= {"issuing.own.certificate": str(settings.card_ca), "issuing.own.key": str(settings.card_key)}
         tables = [_toml(config), *(_bubble_tables(bubble) for bubble in self._bubbles)]
         self.config.write_text("\n".join(tables))
 
