@@ -1,4 +1,4 @@
-"""A gateway that lies: it offers every bubble, whatever is on the card. Real in all else; started by a test."""
+"""A gateway that lies: it offers bubbles that the card has no container for. Real in all else; started by a test."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from sdbox.protocol import messages as m
 
 
 class GenerousPolicy(CardPolicy):
-    """Judges as the real one, then adds what is not on the card."""
+    """Offers each container the bubble of another project."""
 
     def __init__(self, card_ca: Path, bubbles: Mapping[str, BubbleConfig]) -> None:
         super().__init__(card_ca, bubbles, lambda _serial: False)
         self._all = bubbles
 
     def offers(self, containers: Sequence[Container]) -> tuple[m.OfferItem, ...]:
+        """Return as many offers as the card has containers, each for a bubble that none of them is for."""
         honest = super().offers(containers)
         named = {offer.project for offer in honest}
-        added = (
-            m.OfferItem(project, bubble.title_fr, bubble.title_en, None, bytes(32))  # no certificate has this SHA-256
-            for project, bubble in self._all.items()
-            if project not in named
+        others = (bubble for project, bubble in self._all.items() if project not in named)
+        return tuple(
+            m.OfferItem(bubble.project, bubble.title_fr, bubble.title_en, None, offer.certificate)
+            for offer, bubble in zip(honest, others, strict=True)
         )
-        return (*honest, *added)
 
 
 async def serve(path: Path) -> None:
