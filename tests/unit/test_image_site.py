@@ -12,6 +12,8 @@ from uuid import UUID
 import pytest
 from click.testing import CliRunner
 
+from sdbox.agent.cardclock import IDLE_MINUTES, SESSION_MINUTES
+from sdbox.agent.config import ConfigError, load_site
 from sdbox.image.checks import check_request, check_space
 from sdbox.image.cli import image
 from sdbox.image.cmdline import END, kernel_command_line
@@ -36,6 +38,19 @@ def test_the_agent_reads_what_the_build_writes() -> None:
     }
     assert table["keys"] == {"switch": "KEY_PAUSE"}
     assert "card" not in table
+
+
+def test_the_limits_of_a_cards_session_are_the_sites_to_set(tmp_path: Path) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text(site_toml(dataclasses.replace(SITE, idle_minutes=5, session_minutes=120)), encoding="utf-8")
+    card = load_site(path).card
+    assert (card.idle_minutes, card.session_minutes, card.token) == (5, 120, None)
+    path.write_text(site_toml(SITE), encoding="utf-8")
+    card = load_site(path).card
+    assert (card.idle_minutes, card.session_minutes) == (IDLE_MINUTES, SESSION_MINUTES)
+    path.write_text(site_toml(dataclasses.replace(SITE, idle_minutes=0)), encoding="utf-8")
+    with pytest.raises(ConfigError, match="idle_minutes"):
+        load_site(path)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,12 @@ def image() -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="CVC root of cards with secure messaging; may be repeated.",
 )
+@click.option(
+    "--idle-minutes", type=click.IntRange(1, 240), help="Nobody there: the card's session ends.  [default: 15]"
+)
+@click.option(
+    "--session-minutes", type=click.IntRange(1, 1440), help="Since the finger or PIN: it ends too.  [default: 600]"
+)
 @click.option("--card-token", metavar="VARIANT", help="A variant without a reader (softhsm); debug profile only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the finished files as JSON.")
 def build(
@@ -80,6 +86,8 @@ def build(
     gateway_name: str | None,
     centre_ca: Path | None,
     card_roots: tuple[Path, ...],
+    idle_minutes: int | None,
+    session_minutes: int | None,
     card_token: str | None,
     as_json: bool,
 ) -> None:
@@ -91,6 +99,8 @@ def build(
         centre_ca=centre_ca or bench.centre_ca,
         endpoints=endpoints or bench.endpoints,
         gateway_name=gateway_name or bench.gateway_name,
+        idle_minutes=idle_minutes,
+        session_minutes=session_minutes,
         card_token=card_token,
         card_roots=card_roots or (bench.card_roots if centre_ca is None else ()),
     )

@@ -40,6 +40,8 @@ class SiteSettings:
     gateway_name: str = "gateway.sdbox.test"
     switch_key: str = "KEY_PAUSE"
     card_roots: tuple[Path, ...] = ()  # CVC roots of cards with secure messaging
+    idle_minutes: int | None = None  # when a card's session ends by itself; None: the agent's own value
+    session_minutes: int | None = None
     card_token: str | None = None  # a variant without a reader (SoftHSM); debug profile only
 
 

@@ -81,8 +81,13 @@ def site_toml(site: SiteSettings) -> str:
         f'ca = "{CA_ON_BOX}"',
     ]
     lines += ["[keys]", f'switch = "{site.switch_key}"']
-    if site.card_token:
-        lines += ["[card]", f"token = {json.dumps(site.card_token)}"]
+    card = {
+        "token": site.card_token,
+        "idle_minutes": site.idle_minutes,
+        "session_minutes": site.session_minutes,
+    }
+    given = [f"{name} = {json.dumps(value)}" for name, value in card.items() if value is not None]
+    lines += ["[card]", *given] if given else []
     return "\n".join(lines) + "\n"
 
 
