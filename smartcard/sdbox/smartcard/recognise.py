@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from sdbox.protocol.reasons import Reason, Refusal
-from sdbox.smartcard.pcsc import PcscError, ask_card
 from sdbox.smartcard.variants import Variant, variants_for
 
 SELECT: Final = bytes.fromhex("00A40400")  # ISO 7816-4, 11.2.2: by application identifier
@@ -28,6 +27,8 @@ def recognise(reader: str, atr: bytes) -> Variant:
 
 def has_application(reader: str, aid: bytes) -> bool:
     """Whether SELECT finds the application; a card that does not answer has none."""
+    from sdbox.smartcard.pcsc import PcscError, ask_card  # noqa: PLC0415 - the box starts without PC/SC (monitor.py)
+
     try:
         answer = ask_card(reader, SELECT + bytes([len(aid)]) + aid + b"\x00")
     except PcscError:
