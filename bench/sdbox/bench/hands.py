@@ -145,8 +145,11 @@ class Hands:
         return self.pick(project, picture=picture)
 
     def remove(self, wanted: Collection[str] = ("insert-card",), *, picture: str = "") -> str:
-        """Pull the card and wait until the box is locked again."""
+        """Pull the card and wait until the box is locked again; a refusal that was shown before is none of now."""
+        refused = classify(self.machine.screenshot()) == "refused"
         self.timeline.mark("card removed", "bench", at=self.card.remove())
+        if refused:
+            self.machine.wait_pixels(lambda image: classify(image) != "refused", "the refusal to go", SEE_SECONDS)
         return self.see(wanted, picture=picture)
 
     def settle(self, phase: str, seconds: float = 10.0) -> None:
