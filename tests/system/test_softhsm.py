@@ -43,7 +43,7 @@ ASK = (
 SENSOR = "/dev/sdbox-sensor"
 AS_SCREEN = "setpriv --reuid=sdbox-kiosk --regid=sdbox-kiosk --clear-groups"
 ASK_SENSOR = (
-    f"udevadm settle; for i in $(seq 50); do test -e {SENSOR} || sleep 0.1; done; "
+    f"udevadm settle; for i in $(seq 200); do test -e {SENSOR} || sleep 0.1; done; "
     f"echo sensor $(stat -L -c '%U %G %a' {SENSOR}) $({AS_SCREEN} sh -c ': <{SENSOR}' 2>/dev/null || echo shut) end\n"
 )
 
@@ -53,7 +53,7 @@ def check_who_may_open_the_sensor(machine: Machine) -> None:
     with socket.socket(socket.AF_UNIX) as twin:
         twin.connect(str(machine.plug_sensor()))
         machine.type_console(ASK_SENSOR)
-        machine.wait_console(r"^sensor sdbox-card sdbox-card 600 shut end", 30)
+        machine.wait_console(r"^sensor sdbox-card sdbox-card 600 shut end", 60)
 
 
 def test_whole_way_with_a_token_and_only_where_debug_images_are_let_in(
