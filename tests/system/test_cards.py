@@ -25,6 +25,17 @@ def test_piv_card_with_pin_goes_the_whole_way(desk: Desk, lab: Lab) -> None:
     assert result.peers_left == 0
 
 
+def test_goid_card_goes_the_whole_way_by_finger(desk: Desk, lab: Lab) -> None:
+    """The image holds the root by which OpenSC believes the card, and OpenSC has what its channel needs."""
+    with desk(Card("goid")) as hands:
+        hands.wait_back()
+        result = way.go(hands, lab)
+        events = [text for text, _ in hands.card.events()]
+    assert result.seen == ("insert-card", "desktop:atlas", "desktop:boreal", "insert-card")
+    assert result.peers_left == 0
+    assert events.index("channel") < events.index("sensor wait")
+
+
 def test_wrong_finger_spends_one_try_and_can_be_repeated(desk: Desk, lab: Lab) -> None:
     with desk(Card("sc-hsm-bio")) as hands:
         hands.wait_back()
