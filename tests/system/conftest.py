@@ -69,6 +69,7 @@ def saved(image: BuiltImage, lab: Lab, pictures: Path, tmp_path_factory: pytest.
     box rests in `refused` (gateway-unreachable), and each restored copy makes a connection and attests anew.
     """
     work = tmp_path_factory.mktemp("boot")
+    forget_clock(lab)
     machine = Machine(machine_spec(image, lab, work / "m", copy_state(development_tpm(), work / "tpm")))
     with machine, card_near(machine, Card()) as card:
         hands = Hands(machine, card, Timeline(), pictures / "boot")
@@ -84,7 +85,7 @@ def saved(image: BuiltImage, lab: Lab, pictures: Path, tmp_path_factory: pytest.
 
 
 def forget_clock(lab: Lab) -> None:
-    """A restored machine's TPM goes on from the past, which the gateway rightly refuses: here on purpose."""
+    """A restored machine's TPM goes on from the past, as does a new copy of one: rightly refused, here on purpose."""
     with suppress(EnrolmentFailed):  # it has not passed since
         lab.gateway.admin("forget-clock", "--box-id", str(BOX))
 

@@ -23,7 +23,7 @@ from sdbox.image.build import BuiltImage, build_image
 from sdbox.qemu.machine import Machine
 from sdbox.qemu.tpm import copy_state
 
-from .conftest import Desk, gateway_with
+from .conftest import Desk, forget_clock, gateway_with
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
 TOKEN = Card("softhsm")
@@ -35,15 +35,16 @@ WORDS = (
     DROP_IN_WORD + base64.b64encode(DROP_IN).decode(),
 )
 ASK = (
-    "echo words $(grep -ac sdbox-injected /sys/firmware/dmi/tables/DMI) "
+    "echo; echo words $(grep -ac sdbox-injected /sys/firmware/dmi/tables/DMI) "
     "$(ls /run/credentials/@system | wc -l) $(ls /run | grep -c injected) $(grep -c injected /proc/cmdline) end\n"
 )
 
-# Who the box's fingerprint sensor belongs to, and whether the screen's user can open it.
+# Who the box's fingerprint sensor belongs to, and whether the screen's user can open it. The shell may write its own
+# escape sequences first, so the answer begins a line of its own.
 SENSOR = "/dev/sdbox-sensor"
 AS_SCREEN = "setpriv --reuid=sdbox-kiosk --regid=sdbox-kiosk --clear-groups"
 ASK_SENSOR = (
-    f"udevadm settle; for i in $(seq 200); do test -e {SENSOR} || sleep 0.1; done; "
+    f"udevadm settle; for i in $(seq 200); do test -e {SENSOR} || sleep 0.1; done; echo; "
     f"echo sensor $(stat -L -c '%U %G %a' {SENSOR}) $({AS_SCREEN} sh -c ': <{SENSOR}' 2>/dev/null || echo shut) end\n"
 )
 
@@ -62,6 +63,7 @@ def test_whole_way_with_a_token_and_only_where_debug_images_are_let_in(
     image = build_image(request_for(TOKEN.variant))
     spec = machine_spec(image, lab, tmp_path / "m", copy_state(development_tpm(), tmp_path / "tpm"))
     machine = Machine(dataclasses.replace(spec, words=WORDS))
+    forget_clock(lab)
     with machine, card_near(machine, TOKEN) as token:
         hands = Hands(machine, token, Timeline(), pictures / "softhsm")
         hands.projects = TOKEN.projects
