@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from sdbox.bench.card_places import stack_named
 from sdbox.protocol.authenticator_request import SCHEMES
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity
@@ -17,7 +18,6 @@ from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.client_renewal import CardRenewal
 from sdbox.smartcard.variants import Renewal, variant_named
 from tests.contract.test_smartcard_variants import Stage, card_stage, softhsm_stage
-from tests.service.smartcard_bench import stack_named
 from tests.service.smartcard_cases import cases
 from tests.unit.channel_certificates import Authority
 

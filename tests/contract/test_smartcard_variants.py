@@ -15,6 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from sdbox.bench.card_emulated import emulated_card
+from sdbox.bench.card_places import places, stack_named
+from sdbox.bench.card_reader import READER, running_pcscd
+from sdbox.bench.card_stack import Stack
+from sdbox.bench.softtoken import PIN
 from sdbox.protocol.authenticator_request import SCHEMES
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.certificates import Scheme, is_signed_by, public_key_of
@@ -22,17 +27,8 @@ from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.values import LoginMethod, LoginRefused
 from sdbox.smartcard.variants import Variant, variant_named
 from sdbox.smartcard.virtual.personalise import Issuer, Project, fill_containers
-from tests.service.smartcard_bench import (
-    FOLDER,
-    PIN,
-    READER,
-    emulated_card,
-    make_softhsm_token,
-    running_pcscd,
-    stack_named,
-)
+from tests.service.smartcard_bench import make_softhsm_token
 from tests.service.smartcard_cases import cases
-from tests.service.smartcard_stack import Stack
 
 pytestmark = pytest.mark.root
 PROJECTS = ("atlas", "boreal", "cassini")
@@ -73,7 +69,7 @@ def card_stage(name: str, stack: Stack) -> Iterator[Stage]:
 
 @contextmanager
 def softhsm_stage(stack: Stack) -> Iterator[Stage]:
-    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+    with tempfile.TemporaryDirectory(dir=places().folder) as folder:
         make_softhsm_token(Path(folder), fill_containers([Project(name) for name in PROJECTS], Issuer.create()))
         yield Stage(variant_named("softhsm"), "", stack, lambda _finger: None)
 

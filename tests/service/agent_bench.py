@@ -31,12 +31,13 @@ from sdbox.agent.renewal import Renewals
 from sdbox.agent.session import Door, TunnelEnd
 from sdbox.agent.tunnel import Way
 from sdbox.agent.view import View
+from sdbox.bench.softtoken import PIN
 from sdbox.protocol.values import DesktopAccess
 from sdbox.smartcard.values import CardInserted, CardRemoved
 from sdbox.smartcard.virtual.personalise import FilledContainer
 from tests.service.gateway_bench import Bench
 from tests.service.gateway_site import NAME
-from tests.service.smartcard_bench import PIN, make_softhsm_token
+from tests.service.smartcard_bench import make_softhsm_token
 
 CLIENT = """#!/usr/bin/python3 -S
 import os, sys, time

@@ -12,11 +12,12 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from sdbox.agent.card import CardSeat
 from sdbox.agent.cardclock import CardClock
 from sdbox.agent.machine import State
+from sdbox.bench.card_emulated import EmulatedCard, emulated_card
+from sdbox.bench.card_reader import Pcscd
 from sdbox.smartcard.monitor import CardMonitor
 from tests.service.agent_bench import AgentBench, Fittings, NoTunnel, running_agent
 from tests.service.gateway_bench import Bench
 from tests.service.gateway_site import pem
-from tests.service.smartcard_bench import EmulatedCard, Pcscd, emulated_card
 
 
 @contextmanager

@@ -13,11 +13,11 @@ from cryptography import x509
 
 from sdbox.agent.events import Acknowledge, Pick
 from sdbox.agent.machine import State
+from sdbox.bench.card_reader import Pcscd, running_pcscd
 from sdbox.protocol.values import Container
 from tests.service.agent_bench import AgentBench
 from tests.service.card_agent import agent_at_reader, finger, issued_card
 from tests.service.gateway_bench import Bench, running_bench, until
-from tests.service.smartcard_bench import Pcscd, running_pcscd
 
 pytestmark = pytest.mark.root
 FLAWS = {

@@ -12,11 +12,12 @@ import pytest
 
 from sdbox.agent.events import SwitchKey
 from sdbox.agent.machine import State
+from sdbox.bench.softtoken import PIN
 from tests.service.agent_bench import AgentBench, NoTunnel, alive, running_agent, token
 from tests.service.gateway_bench import Bench, running_bench
 from tests.service.gateway_site import running_gateway
 from tests.service.renewal_bench import ISSUING
-from tests.service.smartcard_bench import PIN, run
+from tests.service.smartcard_bench import run
 
 pytestmark = pytest.mark.root
 MODULE = ("--module", "/usr/lib/softhsm/libsofthsm2.so", "--token-label", "sdbox", "--login", "--pin", PIN)

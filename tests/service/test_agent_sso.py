@@ -12,11 +12,12 @@ import pytest
 from sdbox.agent.cardclock import CardClock
 from sdbox.agent.events import Acknowledge, Cancel, Confirm, Pick, SwitchKey
 from sdbox.agent.machine import State
+from sdbox.bench.card_reader import Pcscd, running_pcscd
+from sdbox.bench.softtoken import PIN
 from tests.service.agent_bench import Fittings as Fit
 from tests.service.agent_bench import NoTunnel, alive, running_agent, token
 from tests.service.card_agent import agent_at_reader, finger, issued_card, signatures
 from tests.service.gateway_bench import Bench, running_bench, until
-from tests.service.smartcard_bench import PIN, Pcscd, running_pcscd
 
 pytestmark = pytest.mark.root
 OTHERS = tuple(f"other-{index:02}" for index in range(18))

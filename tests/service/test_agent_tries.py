@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 
 from sdbox.agent.events import Acknowledge, Cancel, Confirm, Event, Pick, SwitchKey
 from sdbox.agent.machine import State
+from sdbox.bench.card_emulated import EmulatedCard
+from sdbox.bench.card_reader import Pcscd, running_pcscd
+from sdbox.bench.softtoken import PIN
 from tests.service.agent_bench import AgentBench
 from tests.service.card_agent import agent_at_reader, issued_card
 from tests.service.gateway_bench import Bench, running_bench
-from tests.service.smartcard_bench import PIN, EmulatedCard, Pcscd, running_pcscd
 
 pytestmark = pytest.mark.root
 RESTING = (

@@ -14,10 +14,10 @@ import pytest
 from sdbox.agent.events import Acknowledge, Cancel, Event, Pick, SwitchKey
 from sdbox.agent.machine import State
 from sdbox.agent.tunnel import Tunnel, Way
+from sdbox.bench.softtoken import PIN
 from sdbox.smartcard.values import CardRemoved
 from tests.service.agent_bench import NoTunnel, alive, running_agent, token, wiped
 from tests.service.gateway_bench import Bench, running_bench, until
-from tests.service.smartcard_bench import PIN
 
 pytestmark = pytest.mark.root
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from sdbox.bench.card_emulated import emulated_card
+from sdbox.bench.card_reader import READER, running_pcscd, sees_card, wait_for
 from sdbox.smartcard.authorisation import new_statement
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.pcsc import CardLine
 from sdbox.smartcard.piv import PivApplication
 from sdbox.smartcard.variants import variant_named
 from sdbox.smartcard.virtual.piv_admin import DEVELOPMENT_KEY
-from tests.service.smartcard_bench import READER, emulated_card, running_pcscd, sees_card, wait_for
 from tests.unit.test_smartcard_enrolment import CENTRE, Operator
 
 pytestmark = pytest.mark.root

@@ -17,21 +17,14 @@ from sdbox.agent.card import CardSeat
 from sdbox.agent.channel.channel import Channel
 from sdbox.agent.events import Verified
 from sdbox.agent.renewal import Renewals, is_due
+from sdbox.bench.card_emulated import EmulatedCard, emulated_card
+from sdbox.bench.card_reader import READER, Pcscd, running_pcscd, sees_card, wait_for
 from sdbox.protocol.values import Container
 from sdbox.smartcard.pcsc import card_in
 from sdbox.smartcard.values import CardInserted
 from tests.service.gateway_bench import Bench, running_bench
 from tests.service.gateway_site import Gateway, pem, running_gateway
 from tests.service.renewal_bench import ISSUING
-from tests.service.smartcard_bench import (
-    READER,
-    EmulatedCard,
-    Pcscd,
-    emulated_card,
-    running_pcscd,
-    sees_card,
-    wait_for,
-)
 
 pytestmark = pytest.mark.root
 MOST_WRITES = 16

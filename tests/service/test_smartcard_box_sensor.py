@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from sdbox.bench.card_emulated import emulated_card
+from sdbox.bench.card_places import places
+from sdbox.bench.card_reader import READER, Pcscd, running_pcscd, sees_card, wait_for
 from sdbox.protocol.reasons import Reason
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.minutiae import card_template
@@ -22,15 +25,6 @@ from sdbox.smartcard.variants import variant_named
 from sdbox.smartcard.virtual.boxsensor import BoxSensor, sensor_line
 from sdbox.smartcard.virtual.fingers import capture, finger_named
 from sdbox.smartcard.virtual.piv_references import FINGER_LIMITS
-from tests.service.smartcard_bench import (
-    READER,
-    SENSOR,
-    Pcscd,
-    emulated_card,
-    running_pcscd,
-    sees_card,
-    wait_for,
-)
 from tests.unit.minutiae_records import Row, record
 
 pytestmark = pytest.mark.root
@@ -57,7 +51,7 @@ async def refusal_of(worker: CardWorker) -> LoginRefused:
 
 def test_without_a_sensor_no_try_is_spent(pcscd: Pcscd) -> None:
     with emulated_card(pcscd, NAME) as card:
-        SENSOR.unlink()
+        places().sensor.unlink()
         card.insert()
 
         async def scene() -> None:
@@ -76,7 +70,7 @@ def test_what_the_sensor_gives_is_looked_at_before_the_card_gets_it(pcscd: Pcscd
     rows: list[Row] = [(1, 10 * number, 20, 0, 50) for number in range(minutiae or 0)]
     given = record(rows) if minutiae else bytearray(b"no record")
     with emulated_card(pcscd, NAME) as card:
-        SENSOR.unlink()
+        places().sensor.unlink()
         card.insert()
 
         async def scene() -> None:
@@ -85,7 +79,7 @@ def test_what_the_sensor_gives_is_looked_at_before_the_card_gets_it(pcscd: Pcscd
                 assert (refused.reason, refused.tries) == (Reason.CARD_UNCLEAR, 3)
                 assert (await worker.status()).tries == 3
 
-        with sensor_line(f"pty:{SENSOR}") as line:
+        with sensor_line(f"pty:{places().sensor}") as line:
             threading.Thread(target=_answer_once, args=(line, given), daemon=True).start()
             asyncio.run(scene())
         assert card.verifies == 0
@@ -110,7 +104,7 @@ def test_the_worker_keeps_no_template(pcscd: Pcscd) -> None:
     touch = capture(finger_named("good"), random.Random(5))
     template = card_template(touch, FINGER_LIMITS)
     with emulated_card(pcscd, NAME) as card:
-        SENSOR.unlink()
+        places().sensor.unlink()
         card.insert()
 
         async def scene() -> None:
@@ -121,7 +115,7 @@ def test_the_worker_keeps_no_template(pcscd: Pcscd) -> None:
                 assert [part for part in _pieces(touch) if part in memory] == []
                 assert [part for part in _pieces(template) if part in memory] == []
 
-        with sensor_line(f"pty:{SENSOR}") as line, closing(BoxSensor(line, lambda _event: None)) as sensor:
+        with sensor_line(f"pty:{places().sensor}") as line, closing(BoxSensor(line, lambda _event: None)) as sensor:
             sensor._chance = random.Random(5)
             sensor.rest("good")
             asyncio.run(scene())

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from sdbox.bench.card_emulated import EmulatedCard, emulated_card
+from sdbox.bench.card_places import stack_named
+from sdbox.bench.card_reader import READER, Pcscd, running_pcscd
+from sdbox.bench.softtoken import PIN
 from sdbox.protocol.authenticator_request import SCHEMES
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity
@@ -17,16 +21,7 @@ from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.values import LoginMethod
 from sdbox.smartcard.variants import read_variant, variant_named
 from sdbox.smartcard.virtual.faults import UNKNOWN_ATR, Fault
-from tests.service.smartcard_bench import (
-    PIN,
-    READER,
-    EmulatedCard,
-    Pcscd,
-    emulated_card,
-    run,
-    running_pcscd,
-    stack_named,
-)
+from tests.service.smartcard_bench import run
 
 pytestmark = pytest.mark.root
 # Each signs with another command, or through another module or channel.

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from sdbox.bench.card_emulated import EmulatedCard, emulated_card
+from sdbox.bench.card_places import stack_named
+from sdbox.bench.card_reader import READER, running_pcscd
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.variants import variant_named
 from sdbox.smartcard.virtual.cvc import generate_key
-from tests.service.smartcard_bench import READER, EmulatedCard, emulated_card, running_pcscd, stack_named
 
 pytestmark = pytest.mark.root
 FORM = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

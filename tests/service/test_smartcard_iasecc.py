@@ -8,10 +8,13 @@ import asyncio
 
 import pytest
 
+from sdbox.bench.card_emulated import emulated_card
+from sdbox.bench.card_places import stack_named
+from sdbox.bench.card_reader import READER, running_pcscd
+from sdbox.bench.softtoken import PIN
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.variants import variant_named
-from tests.service.smartcard_bench import PIN, READER, emulated_card, running_pcscd, stack_named
 
 pytestmark = pytest.mark.root
 

@@ -6,13 +6,16 @@ import asyncio
 
 import pytest
 
+from sdbox.bench.card_emulated import emulated_card
+from sdbox.bench.card_places import stack_named
+from sdbox.bench.card_reader import READER, running_pcscd
+from sdbox.bench.card_stack import Stack
+from sdbox.bench.softtoken import PIN
 from sdbox.protocol.authenticator_request import SCHEMES
 from sdbox.protocol.values import CardIdentity
 from sdbox.smartcard.certificates import Scheme, is_signed_by, public_key_of
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.variants import variant_named
-from tests.service.smartcard_bench import PIN, READER, emulated_card, running_pcscd, stack_named
-from tests.service.smartcard_stack import Stack
 
 pytestmark = pytest.mark.root
 P256, P384, PSS, PKCS1 = (

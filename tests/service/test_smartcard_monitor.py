@@ -9,10 +9,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from sdbox.bench.card_emulated import emulated_card
+from sdbox.bench.card_reader import Pcscd, running_pcscd
 from sdbox.smartcard.monitor import CardMonitor
 from sdbox.smartcard.values import CardEvent, CardInserted, CardRemoved
 from sdbox.smartcard.variants import variant_for, variant_named
-from tests.service.smartcard_bench import Pcscd, emulated_card, run, running_pcscd
+from tests.service.smartcard_bench import run
 
 pytestmark = pytest.mark.root
 READER = "Virtual PCD 00 00"

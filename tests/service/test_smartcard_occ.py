@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from sdbox.bench.card_emulated import emulated_card
+from sdbox.bench.card_reader import READER, Pcscd, running_pcscd, sees_card, wait_for
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.certificates import Scheme, is_signed_by, public_key_of
 from sdbox.smartcard.client import CardWorker
@@ -14,14 +16,6 @@ from sdbox.smartcard.pcsc import ask_card, reset_card
 from sdbox.smartcard.values import LoginRefused
 from sdbox.smartcard.variants import variant_named
 from sdbox.smartcard.virtual.piv_references import enrolled_template
-from tests.service.smartcard_bench import (
-    READER,
-    Pcscd,
-    emulated_card,
-    running_pcscd,
-    sees_card,
-    wait_for,
-)
 
 pytestmark = pytest.mark.root
 NAME = "piv-occ"

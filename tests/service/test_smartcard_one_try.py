@@ -10,11 +10,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from sdbox.bench.card_emulated import EmulatedCard, emulated_card
+from sdbox.bench.card_places import stack_named
+from sdbox.bench.card_reader import READER, Pcscd, running_pcscd
 from sdbox.protocol.reasons import Reason
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.values import LoginMethod, LoginRefused
 from sdbox.smartcard.variants import load_variants, variant_named
-from tests.service.smartcard_bench import READER, EmulatedCard, Pcscd, emulated_card, running_pcscd, stack_named
 from tests.service.smartcard_cases import ONLY_ON_THE_BOX
 
 pytestmark = pytest.mark.root

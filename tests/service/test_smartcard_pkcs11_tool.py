@@ -18,24 +18,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
+from sdbox.bench.card_emulated import emulated_card
+from sdbox.bench.card_places import places, stack_named
+from sdbox.bench.card_reader import READER, running_pcscd, sees_card, wait_for
+from sdbox.bench.card_stack import Stack
+from sdbox.bench.softtoken import PIN
 from sdbox.smartcard.certificates import project_of
 from sdbox.smartcard.pcsc import card_in
 from sdbox.smartcard.probe import probe_card
 from sdbox.smartcard.recognise import recognise
 from sdbox.smartcard.values import LoginMethod
 from sdbox.smartcard.variants import Variant, variant_named, variants_for
-from tests.service.smartcard_bench import (
-    FOLDER,
-    PIN,
-    READER,
-    emulated_card,
-    running_pcscd,
-    sees_card,
-    stack_named,
-    wait_for,
-)
 from tests.service.smartcard_cases import key_cases, key_ids
-from tests.service.smartcard_stack import Stack
 
 pytestmark = pytest.mark.root
 PROJECTS = ("atlas", "boreal", "cassini")
@@ -51,7 +45,7 @@ NO_RANDOM_SAID = re.compile(r"ERR: C_GenerateRandom(\(.*\))? failed: CKR_FUNCTIO
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder that both places see."""
-    with tempfile.TemporaryDirectory(dir=FOLDER) as path:
+    with tempfile.TemporaryDirectory(dir=places().folder) as path:
         yield Path(path)
 
 

@@ -9,20 +9,13 @@ from dataclasses import dataclass
 
 import pytest
 
+from sdbox.bench.card_emulated import EmulatedCard, emulated_card
+from sdbox.bench.card_reader import READER, Pcscd, running_pcscd, sees_card, wait_for
+from sdbox.bench.softtoken import PIN
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.glimpse import glimpse
 from sdbox.smartcard.values import LoginMethod, LoginStatus
 from sdbox.smartcard.variants import variant_named
-from tests.service.smartcard_bench import (
-    PIN,
-    READER,
-    EmulatedCard,
-    Pcscd,
-    emulated_card,
-    running_pcscd,
-    sees_card,
-    wait_for,
-)
 
 pytestmark = pytest.mark.root
 TWENTY = tuple(f"p{index:02}" for index in range(20))

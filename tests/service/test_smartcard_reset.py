@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from sdbox.bench.card_emulated import emulated_card
+from sdbox.bench.card_reader import READER, Pcscd, running_pcscd, sees_card, wait_for
+from sdbox.bench.softtoken import PIN
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.pcsc import ask_card
 from sdbox.smartcard.values import LoginMethod
 from sdbox.smartcard.variants import variant_named
 from sdbox.smartcard.virtual.piv_references import enrolled_template
-from tests.service.smartcard_bench import PIN, READER, Pcscd, emulated_card, running_pcscd, sees_card, wait_for
 
 pytestmark = pytest.mark.root
 P256, PSS = 0x0403, 0x0804

@@ -6,9 +6,11 @@ import asyncio
 
 import pytest
 
+from sdbox.bench.card_emulated import emulated_card
+from sdbox.bench.card_places import stack_named
+from sdbox.bench.card_reader import READER, running_pcscd
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.variants import variant_named
-from tests.service.smartcard_bench import READER, emulated_card, running_pcscd, stack_named
 from tests.service.test_smartcard_reset import SIGN, Thief
 
 pytestmark = pytest.mark.root

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from sdbox.bench.card_emulated import emulated_card
+from sdbox.bench.card_reader import READER, Pcscd, running_pcscd, sees_card, wait_for
+from sdbox.bench.softtoken import PIN
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.certificates import Scheme, is_signed_by, public_key_of
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.values import LoginRefused
 from sdbox.smartcard.variants import variant_named
-from tests.service.smartcard_bench import PIN, READER, Pcscd, emulated_card, running_pcscd, sees_card, wait_for
 
 pytestmark = pytest.mark.root
 P256, PSS = 0x0403, 0x0804

@@ -7,21 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from sdbox.bench.card_emulated import emulated_card
+from sdbox.bench.card_reader import READER, running_pcscd, sees_card, wait_for
+from sdbox.bench.softtoken import PIN
 from sdbox.protocol.authenticator_request import SCHEMES
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.client_renewal import CardRenewal, PatientSigner
 from sdbox.smartcard.variants import variant_named
 from sdbox.smartcard.virtual.personalise import Issuer, Project, fill_containers
-from tests.service.smartcard_bench import (
-    PIN,
-    READER,
-    emulated_card,
-    make_softhsm_token,
-    running_pcscd,
-    sees_card,
-    wait_for,
-)
+from tests.service.smartcard_bench import make_softhsm_token
 
 
 def test_a_switch_goes_before_a_renewal(tmp_path: Path) -> None:

@@ -12,17 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from sdbox.bench.card_reader import READER, Pcscd, running_pcscd
+from sdbox.bench.softtoken import PIN
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.variants import variant_named
 from sdbox.smartcard.virtual.personalise import Issuer, Project, fill_containers
-from tests.service.smartcard_bench import (
-    PIN,
-    READER,
-    Pcscd,
-    make_softhsm_token,
-    running_pcscd,
-)
+from tests.service.smartcard_bench import make_softhsm_token
 
 pytestmark = pytest.mark.root
 

@@ -46,12 +46,12 @@ def token_label(variant: Variant) -> str | None:
     return variant.module.token if variant.module else None
 
 
-def make_token(variant: Variant, containers: Sequence[FilledContainer], folder: Path) -> Path:
+def make_token(variant: Variant, containers: Sequence[FilledContainer], folder: Path, pin: str = PIN) -> Path:
     """Make the token of `variant` in `folder`/tokens and return the SoftHSM configuration that finds it."""
     (folder / "tokens").mkdir()
     conf = folder / "softhsm2.conf"
     conf.write_text(f"directories.tokendir = {folder}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
-    label, login = token_label(variant) or "", ["--pin", PIN]
+    label, login = token_label(variant) or "", ["--pin", pin]
     _run(conf, "softhsm2-util", "--init-token", "--free", "--label", label, "--so-pin", OFFICER_PIN, *login)
     for index, container in enumerate(containers, 1):
         key, certificate = folder / "key.pem", folder / "certificate.der"

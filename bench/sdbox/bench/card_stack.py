@@ -68,7 +68,7 @@ def box_stack(shared: Path, roots: Path) -> Stack:
         prefix += ["--ro-bind", str(tree / name), f"/{name}"]
     for name in MERGED:
         prefix += ["--symlink", f"usr/{name}", f"/{name}"]
-    prefix += ["--dev-bind", "/dev", "/dev", "--proc", "/proc", "--tmpfs", "/run", "--tmpfs", "/tmp"]
+    prefix += ["--dev-bind", "/dev", "/dev", "--proc", "/proc", "--tmpfs", "/run", "--tmpfs", "/tmp"]  # noqa: S108 - one of its own
     prefix += ["--ro-bind", str(roots), "/etc/eac/cvc", "--ro-bind", str(source.root), str(source.root)]
     prefix += ["--ro-bind", str(wheels), "/wheels", "--ro-bind", str(VPCD.resolve()), LENT_VPCD]
     prefix += ["--bind", str(shared), str(shared)]
