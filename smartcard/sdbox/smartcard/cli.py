@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import msgspec
@@ -22,13 +22,31 @@ from sdbox.smartcard.enrol_cli import authorise_command, enrol_command
 from sdbox.smartcard.variants import VariantError, load_variants
 from sdbox.smartcard.virtual.boxsensor import BoxSensor, sensor_line
 from sdbox.smartcard.virtual.cvc import Holder
-from sdbox.smartcard.virtual.emulator import DEVELOPMENT_PIN, CardPlan, Emulator, WireKind, make_card, open_wire
+from sdbox.smartcard.virtual.emulator import (
+    DEVELOPMENT_PIN,
+    CardPlan,
+    Emulator,
+    HeldCard,
+    Touchable,
+    WireKind,
+    make_card,
+    open_wire,
+)
 from sdbox.smartcard.virtual.faults import Fault
 from sdbox.smartcard.virtual.personalise import Flaw, Issuer, KeyKind, Project
+from sdbox.smartcard.virtual.plug import Reader
 from sdbox.smartcard.virtual.usbredir import UsbRedirError
 from sdbox.smartcard.virtual.vscard import VscardError
 
 PIN_LIMIT: Final = 64
+FLAWS: Final = {
+    "expired": Flaw.EXPIRED,
+    "not_yet_valid": Flaw.NOT_YET_VALID,
+    "late": Flaw.LATE,
+    "foreign": Flaw.FOREIGN,
+    "wrong_usage": Flaw.WRONG_USAGE,
+    "duplicate": Flaw.OLDER,
+}
 
 
 @click.group()
@@ -117,31 +135,49 @@ def _report(line: str) -> None:
 @click.option("--touch-seconds", type=float, default=10.0, show_default=True, help="How long the sensor waits.")
 @click.option("--sensor", help="Be the box's fingerprint sensor as well: pty:PATH, or unix:PATH of QEMU's chardev.")
 @click.option("--finger", default="good", show_default=True, help="Whose is enrolled on a card that compares.")
+@click.option("--other", help="VARIANT:PROJECTS of a second card, for `swap`.")
 def emulate(*, variant: str, wire: str, address: str, **options: str) -> None:
     """Be a card in an emulated reader, out of it at first.
 
     Reads commands on standard input, one per line: insert, remove, touch FINGER (`good` matches), auto FINGER or auto
-    off, cut N (obeys N more writing commands, then is mute until removed) or cut off, count (what the card was asked
-    since the last time), quit. Prints events: ready, card in, card out, count apdus=N bytes=N, cut, sensor wait,
-    sensor match, sensor nomatch, sensor template, sensor timeout, sensor off, verify tries=N, sign, write.
+    off, cut N (obeys N more writing commands, then is mute until removed) or cut off, stall N (the same, of all
+    commands), swap (the other card takes this one's place), unplug and plug (the reader), count (what the card was
+    asked since the last time), quit. Prints events: ready, card in, card out, reader in, reader out, cut, stalled,
+    count apdus=N bytes=N, sensor wait, sensor match, sensor nomatch, sensor template, sensor timeout, sensor off,
+    verify tries=N, sign, write.
 
     Example: sdbox card emulate --variant piv --wire vpcd --address 127.0.0.1:7000 --projects atlas,boreal
     """
     plan = _plan(variant, options)
     with ExitStack() as stack:
         try:
-            made, sensor = make_card(plan, _report)
-            pad = stack.enter_context(_box_sensor(options["sensor"], plan)) if options["sensor"] else sensor
-            slot = open_wire(WireKind(wire), address)
-            stack.callback(slot.close)
+            cards = [_held(each, pad=None) for each in _other(options)]
+            pad = stack.enter_context(_box_sensor(options["sensor"], plan)) if options["sensor"] else None
+            cards.insert(0, _held(plan, pad=pad))
+            reader = Reader(lambda: open_wire(WireKind(wire), address))
+            stack.callback(reader.close)
         except ValueError as error:
             raise click.BadParameter(str(error)) from error
         except (OSError, UsbRedirError, VscardError) as error:
             raise click.ClickException(f"no reader at {address}, or no sensor: {error}") from error
         try:
-            Emulator(slot, made, pad, _report).run(sys.stdin)
+            Emulator(reader, cards, _report).run(sys.stdin)
         except (OSError, UsbRedirError, VscardError) as error:
             raise click.ClickException(f"the reader is gone: {error}") from error
+
+
+def _held(plan: CardPlan, *, pad: Touchable | None) -> HeldCard:
+    made, sensor = make_card(plan, _report)
+    return HeldCard(made, pad or sensor, _report)
+
+
+def _other(options: dict[str, Any]) -> list[CardPlan]:
+    """Return the second card, without anything wrong with it."""
+    variant, _, projects = (options["other"] or "").partition(":")
+    if not variant:
+        return []
+    plain = dict.fromkeys(FLAWS, "") | {"projects": projects or "atlas,boreal"}
+    return [_plan(variant, {**options, **plain, "fault": None, "keys": None, "pin_fd": None})]
 
 
 @contextmanager
@@ -156,15 +192,8 @@ def _kind(variant: str, chosen: str | None) -> KeyKind:
     return next((KeyKind(known.kinds[0]) for known in load_variants() if known.name == variant), KeyKind.P256)
 
 
-def _plan(variant: str, options: dict[str, str]) -> CardPlan:
-    flaws = {
-        Flaw.EXPIRED: options["expired"],
-        Flaw.NOT_YET_VALID: options["not_yet_valid"],
-        Flaw.LATE: options["late"],
-        Flaw.FOREIGN: options["foreign"],
-        Flaw.WRONG_USAGE: options["wrong_usage"],
-        Flaw.OLDER: options["duplicate"],
-    }
+def _plan(variant: str, options: dict[str, Any]) -> CardPlan:
+    flaws = {flaw: options[name] for name, flaw in FLAWS.items()}
     fault, descriptor = options["fault"], options["pin_fd"]
     return CardPlan(
         variant=variant,

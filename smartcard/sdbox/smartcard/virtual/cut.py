@@ -1,4 +1,7 @@
-"""A card that is pulled in the middle of being written: for every state that a torn renewal can leave behind."""
+"""A card that is pulled in the middle of a command.
+
+`cut` counts what is written, for every state that a torn renewal can leave behind; `stall` counts everything.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,23 @@ class CutCard:
     """Passes everything on. After `cut(n)` it obeys n more writing commands and then answers no more, until pulled.
 
     The n-th is obeyed, but its answer is lost; with 0 the next one is not even obeyed. Then it reports `cut`.
+    After `stall(n)` it answers n more commands of any kind, reports `stalled` at the next, and answers no more.
     """
 
     def __init__(self, card: VirtualCard, report: Report) -> None:
         self._card = card
         self._report = report
         self._left: int | None = None
+        self._answers: int | None = None
         self._gone = threading.Event()
 
     def cut(self, writes: int | None) -> None:
         """Arm; None disarms."""
         self._left = writes
+
+    def stall(self, commands: int | None) -> None:
+        """Arm; None disarms."""
+        self._answers = commands
 
     @property
     def atr(self) -> bytes:
@@ -41,6 +50,11 @@ class CutCard:
         self._card.pulled()
 
     def process(self, apdu: bytes) -> bytes:
+        if self._answers is not None:
+            self._answers -= 1
+            if self._answers < 0:
+                self._answers = None
+                return self._wait("stalled")
         if self._left is None or len(apdu) < HEADER or apdu[1] not in WRITING:
             return self._card.process(apdu)
         answer = self._card.process(apdu) if self._left else b""
@@ -48,6 +62,10 @@ class CutCard:
         if self._left:
             return answer
         self._left = None
-        self._report("cut")
+        return self._wait("cut")
+
+    def _wait(self, event: str) -> bytes:
+        """Say what happens, and answer nothing until pulled."""
+        self._report(event)
         self._gone.wait()
         return b""

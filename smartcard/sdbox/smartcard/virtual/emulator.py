@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -14,6 +15,7 @@ from sdbox.smartcard.virtual.cvc import Holder, untrusted_root
 from sdbox.smartcard.virtual.faults import Fault, with_fault
 from sdbox.smartcard.virtual.models import MODELS, Parts
 from sdbox.smartcard.virtual.personalise import Issuer, Project, card_serial, fill_containers
+from sdbox.smartcard.virtual.plug import Reader, Wire
 from sdbox.smartcard.virtual.sensor import ENROLLED, Report, Sensor
 from sdbox.smartcard.virtual.usbredir import UsbWire
 from sdbox.smartcard.virtual.vpcd import VpcdWire
@@ -21,14 +23,7 @@ from sdbox.smartcard.virtual.vscard import VscardWire
 
 DEVELOPMENT_PIN: Final = b"123456"  # of emulated cards only
 OFF: Final = "off"
-
-
-class Wire(Protocol):
-    """A reader's slot."""
-
-    def insert(self, card: VirtualCard) -> None: ...
-    def remove(self) -> None: ...
-    def close(self) -> None: ...
+NUMBERED: Final = {"cut", "stall"}  # commands that take a number, or `off`
 
 
 class Touchable(Protocol):
@@ -92,16 +87,38 @@ def make_card(plan: CardPlan, report: Report) -> tuple[VirtualCard, Sensor]:
     return with_fault(card, plan.fault, report), sensor
 
 
+class HeldCard:
+    """A card in somebody's hand, and the sensor that its finger goes on."""
+
+    def __init__(self, card: VirtualCard, sensor: Touchable, report: Report) -> None:
+        self.counted = CountedCard(card)
+        self.card = CutCard(self.counted, report)
+        self.sensor = sensor
+
+
 class Emulator:
     """Obeys command lines and reports events, one per line. It never writes a PIN."""
 
-    def __init__(self, wire: Wire, card: VirtualCard, sensor: Touchable, report: Report) -> None:
-        self._wire = wire
-        self._counted = CountedCard(card)
-        self._card = CutCard(self._counted, report)
-        self._sensor = sensor
+    def __init__(self, reader: Reader, cards: Sequence[HeldCard], report: Report) -> None:
+        """The first of `cards` is the one in hand; `swap` takes the next."""
+        self._reader = reader
+        self._cards = deque(cards)
         self._report = report
         self._inside = False
+        self._obey: dict[str, Callable[[], None]] = {
+            "insert": self._insert,
+            "remove": self._remove,
+            "swap": self._swap,
+            "plug": lambda: self._tell(changed=self._reader.plug(), event="reader in"),
+            "unplug": lambda: self._tell(changed=self._reader.unplug(), event="reader out"),
+            "count": lambda: self._report("count apdus={} bytes={}".format(*self._hand.counted.take())),
+        }
+        self._obey_with: dict[str, Callable[[str], None]] = {
+            "touch": self._touch,
+            "auto": lambda finger: self._hand.sensor.rest(None if finger == OFF else finger),
+            "cut": lambda writes: self._hand.card.cut(None if writes == OFF else int(writes)),
+            "stall": lambda commands: self._hand.card.stall(None if commands == OFF else int(commands)),
+        }
 
     def run(self, lines: Iterable[str]) -> None:
         """Obey until `quit` or the end of input; the card is then pulled."""
@@ -111,35 +128,49 @@ class Emulator:
                 word, _, argument = line.strip().partition(" ")
                 if word == "quit":
                     return
-                self._obey(word, argument)
+                self._do(word, argument)
         finally:
             self._remove()
 
-    def _obey(self, word: str, argument: str) -> None:
-        if word == "insert":
-            self._insert()
-        elif word == "remove":
-            self._remove()
-        elif word == "touch" and argument:
-            if not self._sensor.touch(argument):
-                self._report("sensor off")
-        elif word == "auto" and argument:
-            self._sensor.rest(None if argument == OFF else argument)
-        elif word == "count":
-            self._report("count apdus={} bytes={}".format(*self._counted.take()))
-        elif word == "cut" and (argument == OFF or argument.isdecimal()):
-            self._card.cut(None if argument == OFF else int(argument))
+    @property
+    def _hand(self) -> HeldCard:
+        return self._cards[0]
+
+    def _do(self, word: str, argument: str) -> None:
+        known = (
+            argument and word in self._obey_with and (word not in NUMBERED or argument == OFF or argument.isdecimal())
+        )
+        if known:
+            self._obey_with[word](argument)
+        elif word in self._obey:
+            self._obey[word]()
         elif word:
             self._report("unknown command")
 
+    def _tell(self, *, changed: bool, event: str) -> None:
+        if changed:
+            self._report(event)
+
+    def _touch(self, finger: str) -> None:
+        if not self._hand.sensor.touch(finger):
+            self._report("sensor off")
+
     def _insert(self) -> None:
         if not self._inside:
-            self._wire.insert(self._card)
+            self._reader.insert(self._hand.card)
             self._inside = True
             self._report("card in")
 
     def _remove(self) -> None:
         if self._inside:
-            self._wire.remove()
+            self._reader.remove()
             self._inside = False
             self._report("card out")
+
+    def _swap(self) -> None:
+        """Put the next card into the place of this one, as quickly as no hand can."""
+        was_inside = self._inside
+        self._remove()
+        self._cards.rotate(-1)
+        if was_inside:
+            self._insert()

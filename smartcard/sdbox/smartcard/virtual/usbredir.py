@@ -177,7 +177,8 @@ class UsbWire:
         self._reader.remove()
 
     def close(self) -> None:
-        """Unplug the reader."""
+        """Unplug the reader: nobody is told of the card in it any more."""
+        self._listening = False
         with contextlib.suppress(OSError):
             self._reader.remove()
         with contextlib.suppress(OSError):
