@@ -37,7 +37,7 @@ GRANT = m.GrantMessage(
     lease=15,
     nonce=NONCE,
 )
-CHALLENGE = m.Challenge(NONCE, b"id", b"secret", (4, 7, 11))
+CHALLENGE = m.Challenge(NONCE, b"id", b"secret", b"name", (4, 7, 11))
 ATTESTED = m.Attested("ear", 300, NONCE)
 REACHABLE = [ChannelState.NEW, ChannelState.CHALLENGED, ChannelState.ATTESTED, ChannelState.OFFERED]
 

@@ -45,8 +45,8 @@ class Box:
     async def ak_name(self) -> bytes:
         return await self._run(Tpm.ak_name)
 
-    async def activate(self, id_object: bytes, encrypted_secret: bytes) -> bytes:
-        return await self._run(lambda tpm: tpm.activate(id_object, encrypted_secret))
+    async def activate(self, id_object: bytes, encrypted_secret: bytes, ek_name: bytes) -> bytes:
+        return await self._run(lambda tpm: tpm.activate(id_object, encrypted_secret, ek_name))
 
     async def evidence(self, nonce: bytes, exporter: bytes, pcrs: Sequence[int]) -> Evidence:
         request = Request(nonce, exporter, tuple(pcrs))

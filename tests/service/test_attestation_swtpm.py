@@ -20,7 +20,7 @@ from sdbox.attestation.enrolment import read_endorsement
 from sdbox.attestation.evidence import Request, collect
 from sdbox.attestation.keys import public_key
 from sdbox.attestation.structures import name_of, parse_public
-from sdbox.attestation.templates import EK_TEMPLATE
+from sdbox.attestation.templates import EK_TEMPLATE, default_ek_name
 from sdbox.attestation.tpm import Tpm, open_tpm
 from sdbox.attestation.verdict import Verdict
 from sdbox.boot.reference import ReferenceValues
@@ -82,6 +82,11 @@ def ek_of(tpm: Tpm) -> rsa.RSAPublicKey:
     return key
 
 
+def ek_name(tpm: Tpm) -> bytes:
+    """As the centre has it: from the enrolled key alone."""
+    return default_ek_name(ek_of(tpm))
+
+
 def judge(evidence: Evidence, tpm: Tpm, request: Request = REQUEST, box: BoxId = BOX) -> Verdict:
     values = {str(index): value.hex() for index, value in tpm.read_pcrs(PCRS).items()}
     policy = ReferenceValues(PCRS, {"sha256": values})
@@ -95,14 +100,14 @@ def checks(verdict: Verdict) -> set[int]:
 def test_a_credential_made_for_this_tpm_is_opened_by_it(tpm: Tpm) -> None:
     for _ in range(6):  # more often than the TPM has session slots: nothing may be left behind
         secret = os.urandom(32)
-        assert tpm.activate(*make_credential(ek_of(tpm), tpm.ak_name(), secret)) == secret
+        assert tpm.activate(*make_credential(ek_of(tpm), tpm.ak_name(), secret), ek_name(tpm)) == secret
 
 
 def test_a_credential_for_another_attestation_key_is_not_opened(tpm: Tpm) -> None:
     credential = make_credential(ek_of(tpm), b"\0\x0b" + bytes(32), os.urandom(32))
     for _ in range(4):
         with pytest.raises(Refusal) as caught:
-            tpm.activate(*credential)
+            tpm.activate(*credential, ek_name(tpm))
         assert caught.value.reason is Reason.BOX_ACTIVATION
 
 
@@ -110,13 +115,23 @@ def test_a_credential_for_another_tpm_is_not_opened(tpm: Tpm, other_tcti: str) -
     with open_tpm(other_tcti) as other:
         credential = make_credential(ek_of(other), tpm.ak_name(), os.urandom(32))
     with pytest.raises(Refusal) as caught:
-        tpm.activate(*credential)
+        tpm.activate(*credential, ek_name(tpm))
+    assert caught.value.reason is Reason.BOX_ACTIVATION
+
+
+def test_the_session_must_be_salted_with_the_enrolled_key(tpm: Tpm, other_tcti: str) -> None:
+    """The centre names another key than the one that was shown here: no secret is asked for, whoever has that key."""
+    credential = make_credential(ek_of(tpm), tpm.ak_name(), os.urandom(32))
+    with open_tpm(other_tcti) as other:
+        enrolled = ek_name(other)
+    with pytest.raises(Refusal, match="not the enrolled one") as caught:
+        tpm.activate(*credential, enrolled)
     assert caught.value.reason is Reason.BOX_ACTIVATION
 
 
 def test_a_malformed_credential_is_a_protocol_error(tpm: Tpm) -> None:
     with pytest.raises(Refusal) as caught:
-        tpm.activate(b"\0\x05abc", b"\0\0")
+        tpm.activate(b"\0\x05abc", b"\0\0", ek_name(tpm))
     assert caught.value.reason is Reason.PROTOCOL
 
 
@@ -181,13 +196,13 @@ def test_a_tpm_without_persistent_key_or_certificate_has_the_same_default_key(tm
         secret = os.urandom(32)
         assert endorsement.certificate_pem is None
         assert bare.ek_public()[: len(EK_TEMPLATE) - 256] == EK_TEMPLATE[:-256]
-        assert bare.activate(*make_credential(ek_of(bare), bare.ak_name(), secret)) == secret
+        assert bare.activate(*make_credential(ek_of(bare), bare.ak_name(), secret), ek_name(bare)) == secret
 
 
 def test_a_tpm_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal) as caught, open_tpm(f"device:{tmp_path / 'none'}"):
         pass
-    assert caught.value.reason is Reason.BOX_TPM
+    assert caught.value.reason is Reason.BOX_TPM_ABSENT
 
 
 def test_tpm2_tools_verify_our_quote(tpm: Tpm, log: Path, tmp_path: Path) -> None:

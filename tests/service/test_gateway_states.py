@@ -79,7 +79,8 @@ class Raw:
             await self.say(m.Hello(m.VERSION, box.box_id.bytes, await box.ak_name()))
             challenge = await self.hear(m.Challenge)
         if order >= 2:
-            await self.say(m.Activated(await box.activate(challenge.id_object, challenge.encrypted_secret)))
+            wrapped = challenge.id_object, challenge.encrypted_secret
+            await self.say(m.Activated(await box.activate(*wrapped, challenge.ek_name)))
         if order >= 3:
             exporter = self.stream.export(QUOTE_EXPORTER_LABEL, 32)
             evidence = await box.evidence(challenge.nonce, exporter, challenge.pcrs)

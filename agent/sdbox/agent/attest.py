@@ -22,7 +22,7 @@ from sdbox.agent.channel.parties import Lost, Revoked
 from sdbox.agent.config import GatewaySite
 from sdbox.agent.events import Attested, Event, LinkLost, LinkRefused, LinkUp, SessionRevoked
 from sdbox.attestation.evidence import EVENT_LOG, Request, collect
-from sdbox.attestation.tpm import Tpm, open_tpm
+from sdbox.attestation.tpm import Tpm, open_tpm, require_tpm
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.tls import parse_endpoint
 from sdbox.protocol.values import BoxId, Evidence
@@ -33,6 +33,7 @@ PATIENCE_SECONDS: Final = 10.0  # until an unreachable centre is called refused:
 UNREACHABLE_RETRY: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 REFUSED_RETRY: Final = 20.0
 LOST_RETRY: Final = 0.5
+PASSING: Final = {Reason.GATEWAY_UNREACHABLE, Reason.BOX_TPM_BUSY}  # what ends by itself: told when it lasts
 
 
 class TpmProver:
@@ -46,11 +47,15 @@ class TpmProver:
         self._open = contextlib.ExitStack()
         self._tpm: Tpm | None = None
 
+    def require(self) -> None:
+        """Refusal(BOX_TPM_ABSENT) without a TPM: no network is needed to see that."""
+        require_tpm(self._tcti)
+
     async def ak_name(self) -> bytes:
         return await self._run(lambda tpm: tpm.ak_name())
 
-    async def activate(self, id_object: bytes, encrypted_secret: bytes) -> bytes:
-        return await self._run(lambda tpm: tpm.activate(id_object, encrypted_secret))
+    async def activate(self, id_object: bytes, encrypted_secret: bytes, ek_name: bytes) -> bytes:
+        return await self._run(lambda tpm: tpm.activate(id_object, encrypted_secret, ek_name))
 
     async def evidence(self, nonce: bytes, exporter: bytes, pcrs: Sequence[int]) -> Evidence:
         request = Request(nonce, exporter, tuple(pcrs))
@@ -116,6 +121,7 @@ class CentreLink:
         self._hurry.set()
 
     async def _attested(self) -> Channel:
+        self._prover.require()
         endpoint = self._site.endpoints[self._attempts % len(self._site.endpoints)]
         self._attempts += 1
         if not has_route(endpoint):
@@ -150,6 +156,7 @@ class CentreLink:
         """Tell the state machine, in time, and return how long to wait before the next attempt."""
         if refusal.reason is not Reason.GATEWAY_UNREACHABLE:
             journal.explain(refusal)
+        if refusal.reason not in PASSING:
             self._post(LinkRefused(refusal.reason))
             return REFUSED_RETRY
         # Waiting for a route looks several times a second; it is told once.

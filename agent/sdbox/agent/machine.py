@@ -136,6 +136,7 @@ ALLOWED: Final[Table] = {
     (_S.NETWORK, LinkUp): _S.ATTESTING,
     (_S.NETWORK, LinkRefused): _S.REFUSED_LINK,
     (_S.NETWORK, Attested): _S.INSERT_CARD,  # the link came back while the session was being wiped
+    (_S.ATTESTING, LinkUp): _S.ATTESTING,  # what did not work is tried again before it is told
     (_S.ATTESTING, Attested): _S.INSERT_CARD,
     (_S.ATTESTING, LinkRefused): _S.REFUSED_LINK,
     (_S.REFUSED_LINK, LinkUp): _S.REFUSED_LINK,

@@ -17,14 +17,13 @@ from cryptography.x509.oid import ExtensionOID, ObjectIdentifier
 
 from sdbox.attestation.codes import failure
 from sdbox.attestation.credential import EkPublicKey
-from sdbox.attestation.templates import EK_TEMPLATE
+from sdbox.attestation.templates import default_ek_name, is_default_ek
 from sdbox.attestation.verdict import Failure
 
 EK_USAGE = ObjectIdentifier("2.23.133.8.1")  # tcg-kp-EKCertificate, 3.2.16
 MOST_ISSUERS = 4
 # What an extension can be instead of itself; the library has no common base for these.
 _UNREADABLE = (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError)
-_UNIQUE = 256  # bytes of an RSA-2048 modulus, which the template leaves empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +36,16 @@ class Anchors:
 
 def template_failures(ek_public: bytes) -> Iterator[Failure]:
     """Row 3: `ek_public` (TPMT_PUBLIC) is the default template L-1 with a modulus: it decrypts, and never signs."""
-    if len(ek_public) != len(EK_TEMPLATE) or ek_public[:-_UNIQUE] != EK_TEMPLATE[:-_UNIQUE]:
+    if not is_default_ek(ek_public):
         yield failure("ek-template", "not the TCG default template for RSA 2048")
+
+
+def kind_failures(ek: EkPublicKey) -> Iterator[Failure]:
+    """Row 3, where only the key is known: one that the default template can give. Its Name then says the rest."""
+    try:
+        default_ek_name(ek)
+    except ValueError as error:
+        yield failure("ek-template", str(error))
 
 
 def inventory_failures(ek: EkPublicKey, noted: str) -> Iterator[Failure]:

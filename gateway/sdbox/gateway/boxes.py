@@ -66,9 +66,8 @@ class BoxProof:
             raise Refusal(Reason.GATEWAY_UNREACHABLE, "too many connections of this box")
         self._ak_name = hello.ak_name
         self._credential = await asyncio.to_thread(self._credential_for, self.box_id)
-        nonce = self._new_nonce()
-        pcrs = self._services.verifier.pcrs
-        return m.Challenge(nonce, self._credential.id_object, self._credential.encrypted_secret, pcrs)
+        wrapped = self._credential.id_object, self._credential.encrypted_secret
+        return m.Challenge(self._new_nonce(), *wrapped, self._credential.ek_name, self._services.verifier.pcrs)
 
     def activate(self, message: m.Activated) -> None:
         """Take the secret that only the right TPM could read, once. Refusal BOX_ACTIVATION."""
@@ -154,7 +153,10 @@ class BoxProof:
         ek_public = self._services.store.ek_public(box_id)
         if ek_public is None:
             raise Refusal(Reason.BOX_UNKNOWN)
-        return make_challenge(ek_public, self._ak_name)
+        try:
+            return make_challenge(ek_public, self._ak_name)
+        except ValueError as error:
+            raise Refusal(Reason.BOX_ACTIVATION, "3:ek-template") from error
 
     def _new_nonce(self) -> bytes:
         self._nonce = secrets.token_bytes(NONCE_SIZE)

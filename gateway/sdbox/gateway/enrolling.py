@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from sdbox.attestation.codes import failure
 from sdbox.attestation.credential import EkPublicKey
-from sdbox.attestation.endorsement import Anchors, certificate_failures, inventory_failures
+from sdbox.attestation.endorsement import Anchors, certificate_failures, inventory_failures, kind_failures
 from sdbox.attestation.verdict import Failure
 from sdbox.gateway.config import ConfigError
 from sdbox.protocol.values import BoxId
@@ -34,6 +34,7 @@ class Enrolling:
 
     def failures(self, box_id: BoxId, ek: EkPublicKey, certificate: bytes | None) -> Iterator[Failure]:
         """Yield what speaks against this TPM for this box; `certificate` is PEM or DER."""
+        yield from kind_failures(ek)
         if self._anchors is not None:
             if certificate is None:
                 yield failure("ek-chain", "no endorsement certificate was given")

@@ -18,6 +18,7 @@ from sdbox.attestation.credential import EkPublicKey, make_credential
 from sdbox.attestation.ear import Subject
 from sdbox.attestation.logchecks import Facts
 from sdbox.attestation.policy import Policy, PolicyFormatError, read_policy, selection
+from sdbox.attestation.templates import default_ek_name
 from sdbox.attestation.verdict import Seen, Verdict
 from sdbox.boot.firmware import FirmwareError, read_profile
 from sdbox.boot.reference import ReferenceFormatError, ReferenceValues, read_reference
@@ -26,11 +27,12 @@ from sdbox.protocol.values import BoxId, Evidence
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A secret wrapped for one EK and one AK name (TPM 2.0 part 1, 24)."""
+    """A secret wrapped for one EK and one AK name (TPM 2.0 part 1, 24). The box compares `ek_name` with its EK's."""
 
     secret: bytes = field(repr=False)
     id_object: bytes
     encrypted_secret: bytes
+    ek_name: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,12 @@ def read_endorsement_key(pem: bytes) -> EkPublicKey:
 
 
 def make_challenge(ek_public: str, ak_name: bytes) -> Credential:
-    """Make a credential that only the TPM with this EK and this AK opens; 32 random bytes, for one use."""
-    secret = secrets.token_bytes(32)
-    return Credential(secret, *make_credential(read_endorsement_key(ek_public.encode()), ak_name, secret))
+    """Make a credential that only the TPM with this EK and this AK opens; 32 random bytes, for one use.
+
+    ValueError if no EK of the TCG default template has this key: then no box's has (row 3).
+    """
+    secret, ek = secrets.token_bytes(32), read_endorsement_key(ek_public.encode())
+    return Credential(secret, *make_credential(ek, ak_name, secret), default_ek_name(ek))
 
 
 class Verifier:

@@ -35,7 +35,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.BOX_ACTIVATION: Explanation(
         "La puce de sécurité n'est pas celle de cet appareil.",
         "The security chip is not this device's own.",
-        "The TPM could not open the credential made for the enrolled EK: another TPM, or relayed evidence.",
+        "The TPM's EK is not the enrolled one, or could not open the credential made for it: another TPM, or a relay.",
     ),
     Reason.BOX_EVIDENCE: Explanation(
         "La preuve d'intégrité de l'appareil est refusée.",
@@ -50,7 +50,37 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.BOX_TPM: Explanation(
         "La puce de sécurité ne répond pas.",
         "The security chip does not answer.",
-        "TPM absent, busy, in lockout or in failure mode: see the box's journal.",
+        "The TPM gave an answer that has no name here, or the event log is missing: see the box's journal.",
+    ),
+    Reason.BOX_TPM_ABSENT: Explanation(
+        "Cet appareil n'a pas de puce de sécurité, ou elle est coupée.",
+        "This device has no security chip, or it is switched off.",
+        "The kernel found no TPM: switch it on in the firmware's setup; if it is on, the mainboard is faulty.",
+    ),
+    Reason.BOX_TPM_BUSY: Explanation(
+        "La puce de sécurité est occupée. Nouvel essai en cours.",
+        "The security chip is busy. Trying again.",
+        "It tests itself, or has no room for a key or a session. If it stays so: power off, wait, power on.",
+    ),
+    Reason.BOX_TPM_LOCKOUT: Explanation(
+        "La puce de sécurité s'est verrouillée. Laissez l'appareil allumé.",
+        "The security chip has locked itself. Leave the device switched on.",
+        "Somebody tried passwords on the TPM: it opens with time, or an operator clears the TPM and enrols it again.",
+    ),
+    Reason.BOX_TPM_FAILURE: Explanation(
+        "La puce de sécurité est en panne. Éteignez l'appareil et rallumez-le.",
+        "The security chip has failed. Switch the device off and on again.",
+        "TPM in failure mode or not started: a power cycle ends it. If it comes back, the mainboard is faulty.",
+    ),
+    Reason.BOX_TPM_DISABLED: Explanation(
+        "La puce de sécurité est désactivée dans cet appareil.",
+        "The security chip is turned off in this device.",
+        "Its endorsement hierarchy is disabled or has a password: firmware's setup, or clear the TPM and enrol again.",
+    ),
+    Reason.BOX_TPM_BUS: Explanation(
+        "Les réponses de la puce de sécurité ne sont pas authentiques.",
+        "The security chip's answers are not genuine.",
+        "Commands or answers were changed between processor and TPM: take the box out of service and open its case.",
     ),
     Reason.RESULT_LAPSED: Explanation(
         "La preuve d'intégrité a expiré.",

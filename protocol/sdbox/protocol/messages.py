@@ -37,6 +37,7 @@ class Challenge(Message, frozen=True, tag="Challenge"):
     nonce: bytes  # 32
     id_object: bytes  # TPM2B_ID_OBJECT
     encrypted_secret: bytes  # TPM2B_ENCRYPTED_SECRET
+    ek_name: bytes  # TPM Name of the enrolled EK, 2 + 32: the box looks whether its TPM session is salted with it
     pcrs: tuple[int, ...]  # the selection the quote must have, SHA-256 bank
 
 

@@ -72,7 +72,8 @@ class Channel:
         async with self._turn:
             self._prover = prover
             challenge = await self._link.ask(m.Hello(m.VERSION, box_id.bytes, await prover.ak_name()), m.Challenge)
-            await self._link.send(m.Activated(await prover.activate(challenge.id_object, challenge.encrypted_secret)))
+            secret = await prover.activate(challenge.id_object, challenge.encrypted_secret, challenge.ek_name)
+            await self._link.send(m.Activated(secret))
             self._pcrs = challenge.pcrs
             evidence = await prover.evidence(challenge.nonce, self.exporter(), challenge.pcrs)
             attested = await self._link.ask(_evidence_message(evidence), m.Attested)

@@ -13,14 +13,14 @@ from sdbox.protocol.values import AttestationResult, Evidence
 class Prover(Protocol):
     """The box's TPM. Awaited from the event loop: an implementation that blocks runs its work in a thread.
 
-    Errors are `Refusal`s (usually BOX_TPM); anything else ends the channel with INTERNAL.
+    Errors are `Refusal`s (usually one of the BOX_TPM reasons); anything else ends the channel with INTERNAL.
     """
 
     async def ak_name(self) -> bytes:
         """Return the TPM Name of the AK: algorithm identifier and SHA-256 digest, 34 bytes."""
 
-    async def activate(self, id_object: bytes, encrypted_secret: bytes) -> bytes:
-        """Return the secret of a credential made for this TPM's EK and AK (TPM2_ActivateCredential)."""
+    async def activate(self, id_object: bytes, encrypted_secret: bytes, ek_name: bytes) -> bytes:
+        """Return the secret of a credential made for this TPM's EK, whose Name is `ek_name`, and its AK."""
 
     async def evidence(self, nonce: bytes, exporter: bytes, pcrs: Sequence[int]) -> Evidence:
         """Return a fresh quote over `pcrs`, bound to nonce, channel, box and event log."""
