@@ -54,11 +54,16 @@ _Noreturn void refuse(const char *code, const char *what)
     _exit(1); /* PID 1 ending is a kernel panic: still no way on */
 }
 
-static void mount_or_refuse(const char *source, const char *target, const char *type, unsigned long flags)
+static void mount_with(const char *source, const char *target, const char *type, unsigned long flags, const char *options)
 {
     mkdir(target, 0755);
-    if (mount(source, target, type, flags, NULL) < 0)
+    if (mount(source, target, type, flags, options) < 0)
         refuse("mount", target);
+}
+
+static void mount_or_refuse(const char *source, const char *target, const char *type, unsigned long flags)
+{
+    mount_with(source, target, type, flags, NULL);
 }
 
 static void read_parameters(struct parameters *found)
@@ -138,11 +143,16 @@ int main(void)
     snprintf(text, sizeof text, "sdbox-boot initrd %.3f", uptime());
     say("3", text);
     read_parameters(&parameters);
+    measure_processor();
     load_always();
     wait_for_partition(parameters.root_hash, data);
     wait_for_partition(parameters.root_hash + UUID_DIGITS, hashes);
     mount_or_refuse(open_verity(parameters.root_hash, data, hashes), "/root", "erofs", MS_RDONLY | MS_NOSUID | MS_NODEV);
     snprintf(text, sizeof text, "sdbox-boot root %.3f", uptime());
     say("3", text);
+    /* systemd leaves a /run that is already mounted as it is: these are its own options. */
+    mount_with("tmpfs", "/root/run", "tmpfs", MS_NOSUID | MS_NODEV | MS_STRICTATIME, "mode=0755,size=20%,nr_inodes=800k");
+    measure_phase("leave-initrd");
+    leave_notes("/root/run/sdbox-measured");
     switch_root(parameters.init);
 }

@@ -1,4 +1,4 @@
-/* The initrd's one program, in four parts. Every failure ends in refuse(): a line on all consoles, then a reboot. */
+/* The initrd's one program, in five parts. Every failure ends in refuse(): a line on all consoles, then a reboot. */
 #ifndef SDBOX_INIT_H
 #define SDBOX_INIT_H
 
@@ -17,6 +17,12 @@ struct parameters {
 /* init.c */
 _Noreturn void refuse(const char *code, const char *what);
 double uptime(void);
+
+/* measure.c: extends the TPM's PCRs, if the machine has a TPM; leave_notes() writes down what was measured so far. */
+void measure_processor(void);
+void measure_phase(const char *word);
+void leave_notes(const char *path);
+void extend(int tpm, unsigned pcr, const void *data, size_t length);
 
 /* modules.c: loads what `/modules.conf` lists for the devices that are present; called again while devices appear. */
 void load_always(void);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,11 +13,11 @@ _START_LIMIT = 10.0
 _RELAY = Path(__file__).with_name("tpm_relay.py")
 
 
-def manufacture(state: Path) -> None:
-    """Make a TPM with EK certificates, as a factory would."""
+def manufacture(state: Path, *, banks: Sequence[str] = ("sha256",)) -> None:
+    """Make a TPM with EK certificates and these PCR banks, as a factory would."""
     state.mkdir()
     command = ["swtpm_setup", "--tpm2", "--tpmstate", str(state), "--create-ek-cert", "--lock-nvram", "--overwrite"]
-    subprocess.run([*command, "--pcr-banks", "sha256"], check=True, capture_output=True, timeout=60)
+    subprocess.run([*command, "--pcr-banks", ",".join(banks)], check=True, capture_output=True, timeout=60)
 
 
 @contextmanager

@@ -239,3 +239,25 @@ def test_tpm2_tools_open_our_credential(other_tcti: str, algorithm: str, tmp_pat
     tool(other_tcti, "tpm2_flushcontext", "session", folder=tmp_path)
     tool(other_tcti, "tpm2_flushcontext", "-t", folder=tmp_path)
     assert (tmp_path / "secret").read_bytes() == secret
+
+
+def test_what_the_initrd_noted_stands_behind_the_log(tpm: Tpm, log: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.write_bytes(b"9 13 " + b"leave-initrd".hex().encode() + b"\n")
+    evidence = collect(tpm, REQUEST, BOX, log, notes=notes)
+    assert evidence.event_log == agile_log(*RECORDS, Record(9, 13, b"leave-initrd"))
+    assert checks(judge(evidence, tpm)) == set()
+
+
+def test_notes_of_something_that_was_not_measured_are_refused(tpm: Tpm, log: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.write_bytes(b"11 13 " + b"leave-initrd".hex().encode() + b"\n")
+    assert checks(judge(collect(tpm, REQUEST, BOX, log, notes=notes), tpm)) == {18}
+
+
+def test_malformed_notes_are_a_clear_refusal(tpm: Tpm, log: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    notes.write_bytes(b"9 13 00")
+    with pytest.raises(Refusal, match="initrd") as caught:
+        collect(tpm, REQUEST, BOX, log, notes=notes)
+    assert caught.value.reason is Reason.BOX_TPM

@@ -19,6 +19,7 @@ from sdbox.attestation.structures import name_of
 from sdbox.boot.eventlog import parse_event_log
 from sdbox.boot.grammar import RULES
 from sdbox.boot.measurement import Measurement
+from sdbox.boot.microcode import Microcode, encode_microcode
 from sdbox.boot.pcr import Bank, reset_value
 from sdbox.boot.reference import ReferenceValues
 from sdbox.boot.replay import replay
@@ -32,9 +33,10 @@ NONCE, EXPORTER = b"n" * 32, b"e" * 32
 BOX = BoxId(uuid.UUID("12345678-1234-1234-1234-123456789abc"))
 AK_ATTRIBUTES = 0x00050472  # fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, sign
 SHA256, ECDSA = 0x000B, 0x0018
-PCRS = (4, 5, 7, 11, 12, 13)
+PCRS = (4, 5, 7, 11, 12, 13, 15)
 TPM_FIRMWARE = 0x2019102300163636
 ACTION, SEPARATOR, CONFIG, AUTHORITY, APPLICATION, IPL = 0x80000007, 4, 0x80000001, 0x800000E0, 0x80000003, 13
+CPU_MICROCODE = 9
 
 GLOBAL = uuid.UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
 DATABASE = uuid.UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
@@ -59,6 +61,11 @@ def revocations(*digests: bytes) -> bytes:
     return b"".join(signature_list(SHA256_LIST, OWNER, digest) for digest in digests)
 
 
+def microcode(processor: int, revision: int) -> Record:
+    """Return the initrd's measurement of the processor."""
+    return Record(15, CPU_MICROCODE, encode_microcode(Microcode(processor, revision)))
+
+
 NAMED = (
     ("", Record(0, 8, b"firmware 1")),
     ("", Record(0, SEPARATOR, bytes(4))),
@@ -79,8 +86,10 @@ NAMED = (
     ("section .linux", Record(11, IPL, b".linux", b"\x12" * 32)),
     ("name .cmdline", Record(11, IPL, b".cmdline", b"\x13" * 32)),
     ("section .cmdline", Record(11, IPL, b".cmdline", b"\x14" * 32)),
-    ("", Record(5, ACTION, b"Exit Boot Services Invocation")),
-    ("", Record(5, ACTION, b"Exit Boot Services Returned with Success")),
+    ("leaving", Record(5, ACTION, b"Exit Boot Services Invocation")),
+    ("left", Record(5, ACTION, b"Exit Boot Services Returned with Success")),
+    ("microcode", microcode(0x306A9, 0x21)),
+    ("phase leave-initrd", Record(11, IPL, b"leave-initrd")),
 )
 RECORDS = tuple(record for _, record in NAMED)
 LOG = agile_log(*RECORDS)
@@ -190,7 +199,7 @@ def reference(
     values: Mapping[int, bytes] = VALUES, pcrs: tuple[int, ...] = PCRS, *, rules: int = RULES
 ) -> ReferenceValues:
     """Return the reference values of the box; with `rules` 0 the PCR values only."""
-    advisory = (5,) if 5 in pcrs else ()
+    advisory = tuple(sorted({5, 15} & set(pcrs)))
     named: dict[str, list[Measurement]] = {str(index): [] for index in pcrs if index not in advisory}
     for name, record in NAMED:
         if str(record.pcr) in named:

@@ -91,7 +91,7 @@ def test_eventlog_prints_the_contract(tmp_path: Path) -> None:
     path.write_bytes(LOG + bytes(3))
     result = CliRunner().invoke(eventlog, [str(path), "--json"])
     answer = json.loads(result.stdout)
-    assert (result.exit_code, answer["events"]) == (0, 22)
+    assert (result.exit_code, answer["events"]) == (0, 24)
     measured = {index: value for index, value in values_of(LOG, range(24)).items() if index in MEASURED}
     assert answer["pcrs"] == {"sha256": {str(index): value.hex() for index, value in measured.items()}}
     assert answer["notes"] == ["padding: 3 bytes 0x00 after the last event"]

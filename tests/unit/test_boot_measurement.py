@@ -13,7 +13,7 @@ from sdbox.boot.authenticode import authenticode_sha256
 from sdbox.boot.eventlog import parse_event_log
 from sdbox.boot.explain import explain
 from sdbox.boot.grammar import RULES
-from sdbox.boot.measurement import pcr_value
+from sdbox.boot.measurement import measure, pcr_value
 from sdbox.boot.pcr import Bank, extend
 from sdbox.boot.pe import PeError, parse_pe
 from sdbox.boot.reference import (
@@ -129,7 +129,8 @@ def reference_file(folder: Path) -> Path:
 
 def test_reference_values_survive_their_file(tmp_path: Path) -> None:
     reference = read_reference(reference_file(tmp_path).read_bytes())
-    assert (reference.pcr_selection, reference.advisory, reference.rules) == ((4, 5, 7, 11, 12, 13), (5,), RULES)
+    assert (reference.pcr_selection, reference.advisory, reference.rules) == ((4, 5, 7, 11, 12, 13, 15), (5, 15), RULES)
+    assert reference.events["11"][-1] == measure("phase leave-initrd", b"leave-initrd")
     assert (reference.root_hash, reference.image_version) == (ROOT, "7")
     assert reference.uki_sha256 == hashlib.sha256(UKI).hexdigest()
     first = (tmp_path / "reference.json").read_bytes()
@@ -174,10 +175,11 @@ def test_explain_names_the_event_that_differs(tmp_path: Path) -> None:
     reference = read_reference(reference_file(tmp_path).read_bytes())
     records = [Record(int(i), 13, b"x", bytes.fromhex(m.sha256)) for i in ("4", "7", "11") for m in reference.events[i]]
     assert explain(parse_event_log(agile_log(*records)), reference) == [
-        f"PCR {i}: as expected" for i in (4, 7, 11, 12, 13)
+        *(f"PCR {i}: as expected" for i in (4, 7, 11, 12, 13)),
+        "PCR 15: 0 measurements, expected one of processor and microcode",
     ]
     records[2] = Record(4, 0x80000003, b"other.efi", bytes(32))
     lines = explain(parse_event_log(agile_log(*records, Record(11, 13, b"extra"))), reference)
     assert any("PCR 4[2]" in line and "other.efi" in line and "expected UKI" in line for line in lines)
-    assert any("PCR 11[10]" in line and "nothing more" in line for line in lines)
+    assert any("PCR 11[11]" in line and "nothing more" in line for line in lines)
     assert not any("PCR 7[" in line for line in lines)

@@ -54,7 +54,7 @@ def test_a_profile_is_learnt_and_shown(profile: Path) -> None:
 def test_reference_values_are_shown(tmp_path: Path) -> None:
     write_reference(f.reference(), tmp_path / "reference.json")
     shown = invoke("show", tmp_path / "reference.json").stdout
-    assert "4, 5, 7, 11, 12, 13; without an expected value: 5" in shown
+    assert "4, 5, 7, 11, 12, 13, 15; without an expected value: 5, 15" in shown
     assert "section .cmdline" in shown
 
 
@@ -131,6 +131,12 @@ MEANINGS = {
     "another kernel command line": changed("section .cmdline", Record(11, f.IPL, b".cmdline", bytes(32))),
     "from outside the image": (*f.RECORDS, Record(12, f.IPL, b"x.cred")),
     "never measured": f.without(f.place_of("section .cmdline")),
+    "the initrd had not run to its end": f.without(f.place_of("phase leave-initrd")),
+    "processor 000306a9, microcode 0x21": (*f.RECORDS, Record(12, f.IPL, b"x.cred")),
+    "0 measurements, expected one of processor and microcode": (
+        *f.without(f.place_of("microcode")),
+        Record(12, f.IPL, b"x.cred"),
+    ),
     "another firmware": (Record(0, 8, b"firmware 2"), *f.without(0)),
 }
 

@@ -110,8 +110,10 @@ def _appraise(evidence: Evidence, expected: Expected, memory: Memory | None) -> 
     case = _Case(evidence, expected, quote, memory.rules if memory else expected.rules(), digest)
     failures += _quote_failures(case, key)
     facts = _judge_log(case, memory, failures)
-    notes, model = (facts.notes, facts.model) if facts else ((), "")
-    return Verdict(tuple(failures), name, Seen(quote.clock, digest), notes, model)
+    seen = Seen(quote.clock, digest)
+    if facts is None:
+        return Verdict(tuple(failures), name, seen)
+    return Verdict(tuple(failures), name, seen, facts.notes, facts.model, facts.microcode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from sdbox.attestation.codes import failure
-from sdbox.attestation.policy import Policy
+from sdbox.attestation.policy import Policy, is_recent
 from sdbox.attestation.verdict import Failure
 from sdbox.boot.eventtypes import EV_EFI_ACTION, EV_EFI_VARIABLE_DRIVER_CONFIG
 from sdbox.boot.grammar import misplaced
 from sdbox.boot.measurement import Measurement
-from sdbox.boot.microcode import MICROCODE_PCR, parse_microcode
+from sdbox.boot.microcode import MICROCODE_PCR, Microcode, parse_microcode
 from sdbox.boot.reference import ReferenceValues
 from sdbox.boot.replay import VerifiedEvent
 from sdbox.boot.secureboot import Variable, parse_variable_event, signatures
@@ -122,18 +122,24 @@ def _secure_boot_code(event: VerifiedEvent | None, want: Measurement | None) -> 
     return (special | keys).get(name, "pcr-7")
 
 
-def microcode_failures(events: Events, policy: Policy) -> Iterator[Failure]:
-    """Row 27."""
-    if policy.microcode is None:
-        return
+def microcode_of(events: Events) -> Microcode | None:
+    """Return the one measurement of PCR 15 (row 27); None if there is none, or more, or of another form."""
     measured = events.get(MICROCODE_PCR, ())
     try:
-        (event,) = measured
-        seen = parse_microcode(event.data or b"")
+        return parse_microcode(measured[0].data or b"") if len(measured) == 1 else None
     except ValueError:
-        yield failure("microcode", f"{len(measured)} microcode measurements, or one that can not be read")
+        return None
+
+
+def microcode_failures(events: Events, policy: Policy) -> Iterator[Failure]:
+    """Row 27. Where PCR 15 is quoted the processor must have been measured, whether or not the policy has minima."""
+    if MICROCODE_PCR not in events:
         return
-    least = policy.microcode.get(f"{seen.processor:08x}")
-    if least is None or seen.revision < least:
-        text = f"processor {seen.processor:08x} has revision 0x{seen.revision:x}, the policy wants "
+    seen = microcode_of(events)
+    if seen is None:
+        measured = len(events[MICROCODE_PCR])
+        yield failure("microcode", f"{measured} microcode measurements, or one that can not be read")
+    elif policy.microcode is not None and not is_recent(seen, policy.microcode):
+        least = policy.microcode.get(seen.name)
+        text = f"processor {seen.name} has revision 0x{seen.revision:x}, the policy wants "
         yield failure("microcode", text + ("another processor" if least is None else f"0x{least:x}"))

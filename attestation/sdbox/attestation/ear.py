@@ -63,7 +63,7 @@ class Subject:
             hashlib.sha256(evidence.attest + evidence.signature).hexdigest(),
             reference.image_version,
             reference.profile,
-            bool(policy.firmware or policy.tpm_firmware or policy.microcode),
+            bool(policy.firmware or policy.tpm_firmware) or policy.microcode is not None,
         )
 
 
@@ -88,6 +88,7 @@ def ear_claims(verdict: Verdict, subject: Subject, validity: Validity) -> dict[s
         "sdbox.image-version": subject.image_version,
         "sdbox.image-profile": subject.profile,
         "sdbox.model": verdict.model,
+        "sdbox.microcode": str(verdict.microcode or ""),
         "sdbox.checks": [{"check": f.check, "code": f.code} for f in verdict.failures],
         "sdbox.notes": list(verdict.notes),
     }

@@ -11,12 +11,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sdbox.attestation.bootchecks import difference, event_failures, microcode_failures
+from sdbox.attestation.bootchecks import difference, event_failures, microcode_failures, microcode_of
 from sdbox.attestation.codes import failure
 from sdbox.attestation.policy import Policy
 from sdbox.attestation.verdict import Failure
 from sdbox.boot.eventlog import EventLogError, Quirk, RawEventLog, parse_event_log
 from sdbox.boot.eventtypes import DIGEST_COVERS_DATA, name_of
+from sdbox.boot.microcode import Microcode
 from sdbox.boot.pcr import Bank
 from sdbox.boot.reference import ReferenceValues
 from sdbox.boot.replay import ReplayError, VerifiedEvent, VerifiedEventLog, replay_quoted, verify
@@ -47,6 +48,7 @@ class Facts:
     believed: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
     model: str = ""  # of the firmware profile that fits, if the policy has any
+    microcode: Microcode | None = None  # if it was measured, once
 
 
 class LogMemory:
@@ -96,8 +98,10 @@ def examine(data: bytes, rules: Rules) -> Facts:
     except ReplayError as error:
         return Facts(rules, (*broken, failure("eventlog-replay", str(error))), {}, (), notes)
     # What an event shows, the comparison with the reference often shows once more: one line for each code.
-    believed = tuple({found.code: found for found in reversed(list(_believed(verified, values, rules)))}.values())[::-1]
-    return Facts(rules, broken, values, believed, notes, _model(values, rules.policy))
+    events = _by_pcr(verified, rules)
+    found = [*_data_failures(verified), *_believed(events, values, rules)]
+    believed = tuple({item.code: item for item in reversed(found)}.values())[::-1]
+    return Facts(rules, broken, values, believed, notes, _model(values, rules.policy), microcode_of(events))
 
 
 def log_digest(data: bytes) -> bytes:
@@ -112,11 +116,14 @@ def _format_failures(log: RawEventLog) -> Iterator[Failure]:
             yield failure(f"eventlog-{note.quirk}", note.text)
 
 
-def _believed(log: VerifiedEventLog, values: dict[int, bytes], rules: Rules) -> Iterator[Failure]:
-    yield from _data_failures(log)
+def _by_pcr(log: VerifiedEventLog, rules: Rules) -> dict[int, list[VerifiedEvent]]:
     events: dict[int, list[VerifiedEvent]] = {index: [] for index in rules.pcrs}
     for event in log.events:
         events[event.pcr].append(event)
+    return events
+
+
+def _believed(events: dict[int, list[VerifiedEvent]], values: dict[int, bytes], rules: Rules) -> Iterator[Failure]:
     if rules.reference.rules:
         yield from event_failures(events, rules.reference)
     yield from microcode_failures(events, rules.policy)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 
 from sdbox.boot.firmware import ADVISORY, PINNED, FirmwareProfile
-from sdbox.boot.microcode import MICROCODE_PCR
+from sdbox.boot.microcode import MICROCODE_PCR, Microcode
 from sdbox.boot.reference import ReferenceValues
 
 _Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 _Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}$")]
-_Processor = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}$")]
+ProcessorName = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}$")]
 
 
 class PolicyFormatError(Exception):
@@ -24,13 +26,13 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The contents of policy.json. What is None is not asked for; what is there has no exceptions.
 
     `tpm_firmware`: TPMS_ATTEST.firmwareVersion, 16 hex digits. `microcode`: least revision by processor signature
-    (CPUID leaf 1, EAX; 8 hex digits): a processor that is not listed is refused.
+    (CPUID leaf 1, EAX; 8 hex digits): a processor that is not listed is refused, as is a box that measured none.
     """
 
     minimum_image_version: int = 0
     revoked_images: tuple[_Hash, ...] = ()
     tpm_firmware: tuple[_Version, ...] | None = None
-    microcode: dict[_Processor, int] | None = None
+    microcode: dict[ProcessorName, int] | None = None
     firmware: tuple[FirmwareProfile, ...] = ()
 
 
@@ -43,6 +45,11 @@ def read_policy(data: bytes) -> Policy:
         return msgspec.json.decode(data, type=Policy)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise PolicyFormatError(f"not a policy.json: {error}") from error
+
+
+def is_recent(microcode: Microcode | None, least: Mapping[str, int]) -> bool:
+    """Return whether the revision is at least that of its processor in `least`; no for one that is not listed."""
+    return microcode is not None and microcode.revision >= least.get(microcode.name, sys.maxsize)
 
 
 def selection(reference: ReferenceValues, policy: Policy) -> tuple[int, ...]:

@@ -14,12 +14,14 @@ from sdbox.attestation.structures import NotAQuote, StructureError, parse_quote
 from sdbox.attestation.verdict import Verdict
 from sdbox.boot.firmware import FirmwareError, FirmwareProfile, learn_profile, read_profile, write_profile
 from sdbox.boot.measurement import Measurement
+from sdbox.boot.microcode import MICROCODE_PCR
 from sdbox.boot.pcr import Bank
 from sdbox.boot.reference import ReferenceFormatError, ReferenceValues, read_reference
 
 _REFUSED, _BAD_INPUT = 1, 2
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SHOWN = 16
+_MICROCODE = f"measured into PCR {MICROCODE_PCR}, which must hold exactly one processor and revision"
 
 
 @click.group()
@@ -93,6 +95,7 @@ def _summary(known: ReferenceValues | FirmwareProfile) -> list[str]:
         f"quoted PCRs  {', '.join(map(str, known.pcr_selection))}; without an expected value: "
         + (", ".join(map(str, known.advisory)) or "none"),
         f"event rules  {known.rules or 'none: values only'}",
+        f"microcode    {_MICROCODE if MICROCODE_PCR in known.pcr_selection else 'not measured'}",
     ]
     return lines + _values(known.pcrs[Bank.SHA256], known.events)
 

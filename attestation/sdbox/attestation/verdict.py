@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sdbox.boot.microcode import Microcode
 from sdbox.protocol.reasons import Reason
 
-_IMAGE = frozenset({21, 22, 23, 25, 26, 27, 30})  # an honest proof of something that is not expected
+_MICROCODE = 27
+_IMAGE = frozenset({21, 22, 23, 25, 26, _MICROCODE, 30})  # an honest proof of something that is not expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Verdict:
     """The result of `appraise`. Only that function makes one; no failure means accepted.
 
     `notes` are firmware quirks that were tolerated: they are recorded, never silent (checklist 24). `model` names the
-    firmware profile that the box has, where there are any.
+    firmware profile that the box has, where there are any; `microcode` is what its initrd measured.
     """
 
     failures: tuple[Failure, ...]
@@ -53,6 +55,7 @@ class Verdict:
     seen: Seen | None = None
     notes: tuple[str, ...] = ()
     model: str = ""
+    microcode: Microcode | None = None
 
     @property
     def accepted(self) -> bool:
@@ -64,8 +67,10 @@ class Verdict:
 
     @property
     def reason(self) -> Reason | None:
-        """Return None if accepted, BOX_IMAGE if the proof is sound but of something else, else BOX_EVIDENCE."""
+        """Return None if accepted, what is wrong if the proof is sound but of something else, else BOX_EVIDENCE."""
         if self.accepted:
             return None
-        image = all(failure.check in _IMAGE for failure in self.failures)
-        return Reason.BOX_IMAGE if image else Reason.BOX_EVIDENCE
+        rows = {failure.check for failure in self.failures}
+        if rows == {_MICROCODE}:
+            return Reason.BOX_MICROCODE
+        return Reason.BOX_IMAGE if rows <= _IMAGE else Reason.BOX_EVIDENCE

@@ -8,6 +8,7 @@ from sdbox.boot.eventlog import RawEvent, RawEventLog
 from sdbox.boot.eventtypes import EV_EFI_ACTION, EV_EFI_VARIABLE_DRIVER_CONFIG, name_of
 from sdbox.boot.firmware import FirmwareProfile
 from sdbox.boot.measurement import Measurement
+from sdbox.boot.microcode import MICROCODE_PCR, parse_microcode
 from sdbox.boot.pcr import Bank, reset_value
 from sdbox.boot.reference import ReferenceValues
 from sdbox.boot.replay import replay
@@ -45,6 +46,7 @@ _FIRMWARE = {
     2: "an option ROM or a driver that the profile does not have",
 }
 _MISSING = "it was never measured: the boot took another way, or the log was cut"
+_NOT_LEFT = "it was never measured: the initrd had not run to its end, or does not measure"
 
 
 def explain(
@@ -52,6 +54,7 @@ def explain(
 ) -> list[str]:
     """Return one line per PCR with an expected value, and below it one per event that differs from the expected one.
 
+    For PCR 15 the processor and its microcode: the policy judges those.
     Of several firmware profiles, the one whose events fit best is compared.
     """
     values = replay(log).get(Bank.SHA256, {})
@@ -63,7 +66,19 @@ def explain(
         else:
             lines.append(f"PCR {index}: {actual.hex()}, expected {expected.hex()}")
             lines += _differences(log, index, events)
+    if reference is not None and MICROCODE_PCR in reference.pcr_selection:
+        lines.append(f"PCR {MICROCODE_PCR}: {_processor(log)}")
     return lines
+
+
+def _processor(log: RawEventLog) -> str:
+    events = [event for event in log.events if event.extends and event.pcr == MICROCODE_PCR]
+    try:
+        (event,) = events
+        measured = parse_microcode(event.data)
+    except ValueError:
+        return f"{len(events)} measurements, expected one of processor and microcode"
+    return f"processor {measured.name}, microcode 0x{measured.revision:x}"
 
 
 def _expectations(
@@ -108,7 +123,7 @@ def _difference(index: int, place: int, event: RawEvent | None, wanted: Measurem
 
 def _meaning(index: int, event: RawEvent | None, wanted: Measurement | None) -> str:
     if event is None:
-        return _MISSING
+        return _NOT_LEFT if wanted and wanted.name.startswith("phase ") else _MISSING
     if index == 7 and event.type == EV_EFI_ACTION:
         return "the firmware was in a mode that an honest box never has: " + hint(event.data)
     if index in _FIRMWARE:

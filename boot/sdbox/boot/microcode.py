@@ -1,6 +1,7 @@
 """The processor's microcode revision, as the verified initrd measures it: firmware logs none (0 of 39 public logs do).
 
-One EV_CPU_MICROCODE event in PCR 15, whose digest is over its data; the box appends the record to the firmware's log.
+One EV_CPU_MICROCODE event in PCR 15, whose digest is over its data (image/initrd/measure.c); the box appends the record
+to the firmware's log (notes.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,15 @@ class Microcode:
 
     processor: int
     revision: int
+
+    def __str__(self) -> str:
+        """Return it for people and records: `000306a9:0x21`."""
+        return f"{self.name}:0x{self.revision:x}"
+
+    @property
+    def name(self) -> str:
+        """Return the processor as policies name it: 8 hex digits."""
+        return f"{self.processor:08x}"
 
 
 def encode_microcode(microcode: Microcode) -> bytes:

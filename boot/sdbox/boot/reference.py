@@ -12,6 +12,7 @@ import msgspec
 from sdbox.boot.authenticode import authenticode_sha256
 from sdbox.boot.grammar import RULES
 from sdbox.boot.measurement import SEPARATOR, Measurement, measure, pcr_value
+from sdbox.boot.microcode import MICROCODE_PCR
 from sdbox.boot.pcr import PCR_COUNT, Bank
 from sdbox.boot.pe import parse_pe
 from sdbox.boot.secureboot import SecureBootKeys, load_keys, measure_secure_boot
@@ -23,7 +24,9 @@ __all__ = [
 ]  # fmt: skip
 
 FORMAT = 1
-ADVISORY = (5,)  # the boot's partition table and its end, ExitBootServices
+# No value is expected of these: the boot's partition table and its end, ExitBootServices; processor and microcode.
+ADVISORY = (5, MICROCODE_PCR)
+LEAVE_INITRD = "leave-initrd"  # image/initrd/init.c, in the words of systemd-pcrphase(8)
 _CALLING = measure("boot attempt", b"Calling EFI Application from Boot Option")
 
 
@@ -58,7 +61,7 @@ class ReferenceValues(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class BootPath:
-    """How the firmware gets to the kernel. The defaults are ours: it starts the UKI itself, no boot phases.
+    """How the firmware gets to the kernel. The defaults are ours: it starts the UKI itself, one phase.
 
     `inner_kernel`: the stub loads the kernel through the firmware, which measures it too (systemd#36076; Debian's
     257 does not with Secure Boot on, as seen in a booted machine's log).
@@ -66,7 +69,7 @@ class BootPath:
 
     loader: Path | None = None
     inner_kernel: bool = False
-    phases: tuple[str, ...] = ()
+    phases: tuple[str, ...] = (LEAVE_INITRD,)
 
 
 def compute_reference(

@@ -47,6 +47,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The system on this device is not the expected one.",
         "A PCR differs from the reference values: another image, other keys, or changed firmware settings.",
     ),
+    Reason.BOX_MICROCODE: Explanation(
+        "Le processeur de cet appareil attend une mise à jour.",
+        "This device's processor needs an update.",
+        "Its microcode is older than the policy's minimum, or was not measured: the gateway's record has the revision.",
+    ),
     Reason.BOX_TPM: Explanation(
         "La puce de sécurité ne répond pas.",
         "The security chip does not answer.",

@@ -17,6 +17,7 @@ class Reason(StrEnum):
     BOX_ACTIVATION = "box-activation"
     BOX_EVIDENCE = "box-evidence"
     BOX_IMAGE = "box-image"
+    BOX_MICROCODE = "box-microcode"
     BOX_TPM = "box-tpm"
     BOX_TPM_ABSENT = "box-tpm-absent"
     BOX_TPM_BUSY = "box-tpm-busy"

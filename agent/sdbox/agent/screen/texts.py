@@ -176,6 +176,7 @@ ADVICE: dict[Reason, Text] = {
     Reason.BOX_ACTIVATION: REPORT,
     Reason.BOX_EVIDENCE: REPORT,
     Reason.BOX_IMAGE: REPORT,
+    Reason.BOX_MICROCODE: REPORT,
     Reason.BOX_TPM: REPORT,
     Reason.BOX_TPM_ABSENT: REPORT,
     Reason.BOX_TPM_BUSY: REPORT_IF_REPEATED,
