@@ -8,20 +8,29 @@ import pytest
 
 from sdbox.attestation.ear import Subject
 from sdbox.attestation.verdict import Failure, Verdict
+from sdbox.boot.microcode import Microcode
 from sdbox.gateway.needs import Needs
 from sdbox.gateway.verifier import Judgement
 from tests.unit.attestation_factory import BOX
 
 SUBJECT = Subject(BOX, "", "", "", image_version="7", profile="production", hardware=True)
-RESULT = Judgement(Verdict((), model="Bench Q35"), SUBJECT)
-ALL = Needs(image_profile="production", minimum_image_version=7, hardware=True, models=("Other", "Bench Q35"))
+PASSED = Verdict((), model="Bench Q35", microcode=Microcode(0x306A9, 0x21))
+RESULT = Judgement(PASSED, SUBJECT)
+ALL = Needs(
+    image_profile="production",
+    minimum_image_version=7,
+    hardware=True,
+    models=("Other", "Bench Q35"),
+    microcode={"000306a9": 0x21},
+)
 
 LACKING = {
     "image_profile": replace(RESULT, subject=replace(SUBJECT, profile="debug")),
     "minimum_image_version": replace(RESULT, subject=replace(SUBJECT, image_version="6")),
     "hardware": replace(RESULT, subject=replace(SUBJECT, hardware=False)),
-    "models": replace(RESULT, verdict=Verdict((), model="")),
-    "result": replace(RESULT, verdict=Verdict((Failure(28, "internal", ""),), model="Bench Q35")),
+    "models": replace(RESULT, verdict=replace(PASSED, model="")),
+    "microcode": replace(RESULT, verdict=replace(PASSED, microcode=Microcode(0x306A9, 0x20))),
+    "result": replace(RESULT, verdict=replace(PASSED, failures=(Failure(28, "internal", ""),))),
 }
 
 
@@ -33,6 +42,11 @@ def test_a_box_with_every_claim_may_enter() -> None:
 @pytest.mark.parametrize(("claim", "result"), LACKING.items(), ids=LACKING.keys())
 def test_a_box_without_a_claim_stays_out(claim: str, result: Judgement) -> None:
     assert ALL.unmet(result) == claim
+
+
+@pytest.mark.parametrize("measured", [None, Microcode(0x306C3, 0x99)], ids=["not measured", "another processor"])
+def test_a_processor_that_is_not_listed_stays_out(measured: Microcode | None) -> None:
+    assert ALL.unmet(replace(RESULT, verdict=replace(PASSED, microcode=measured))) == "microcode"
 
 
 @pytest.mark.parametrize("version", ["", "7a", "-7", "٧"])

@@ -76,7 +76,7 @@ class BoxProof:
             raise Refusal(Reason.BOX_ACTIVATION, "5:credential")
 
     async def judge(self, message: m.EvidenceMessage, nonce_for_card: bytes) -> m.Attested:
-        """Appraise evidence for the outstanding nonce. Refusal BOX_EVIDENCE or BOX_IMAGE with the failed checks."""
+        """Appraise evidence for the outstanding nonce. Refusal as the verdict says, with the failed checks."""
         nonce, self._nonce = self._nonce, b""
         if not nonce or self.box_id is None:
             raise Refusal(Reason.PROTOCOL, "evidence that was not asked for")
@@ -135,9 +135,10 @@ class BoxProof:
 
     @property
     def remarks(self) -> str:
-        """Return what the record says of the accepted box: its model, and the firmware's quirks that were tolerated."""
+        """Return what the record says of the accepted box: its model and microcode, and which quirks were tolerated."""
         verdict = self._last.verdict if self._last else None
-        return "; ".join(part for part in (verdict.model, *verdict.notes) if part) if verdict else ""
+        known = (verdict.model, str(verdict.microcode or ""), *verdict.notes) if verdict else ()
+        return "; ".join(part for part in known if part)
 
     @property
     def has_lapsed(self) -> bool:
