@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,12 @@ def test_the_reader_is_of_the_wire_that_was_asked_for() -> None:
     assert "ccid" not in usb
     assert "ccid-card-passthru,chardev=card" in vscard
     assert "usb-redir" not in vscard
+
+
+def test_the_processor_reports_the_microcode_revision_that_was_asked_for() -> None:
+    spec = full_spec()
+    assert "ucode-rev" not in command(spec)
+    assert f"-cpu {spec.acceleration.cpu},ucode-rev=0x2100000021 " in command(replace(spec, microcode=0x21))
 
 
 def test_a_saved_machine_waits_for_its_state() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from sdbox.bench.lab import Lab
-from sdbox.bench.stand import BOX, development_tpm, machine_spec
+from sdbox.bench.stand import BOX, MICROCODE, development_tpm, machine_spec
 from sdbox.host.places import cache_folder
 from sdbox.host.tools import ensure_tools_tree
 from sdbox.image.build import BuildRequest, BuiltImage, build_image
@@ -30,8 +30,9 @@ from sdbox.qemu.machine import Machine
 from sdbox.qemu.spec import MachineSpec, Reader
 from sdbox.qemu.tpm import TpmState, copy_state
 
-SELECTION = (0, 1, 2, 3, 4, 5, 7, 11, 12, 13)
+SELECTION = (0, 1, 2, 3, 4, 5, 7, 11, 12, 13, 15)
 BOOT_SECONDS = 340.0
+VERSION = 2  # of the image: the bench's own, version 1, is the older one
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,12 +96,25 @@ def command_line(stand: Stand) -> Path:
     return boot(stand, dataclasses.replace(stand.image, disk=disk))
 
 
+def older_image(stand: Stand) -> Path:
+    """The image of the version before, signed by us."""
+    return boot(stand, build_image(BuildRequest(output=cache_folder() / "image-production")))
+
+
+def microcode_old(stand: Stand) -> Path:
+    """The image as it is, on a processor whose microcode is one revision behind the bench's."""
+    with Machine(dataclasses.replace(stand.spec(stand.image), microcode=MICROCODE - 1)):
+        return stand.wait(1)
+
+
 CASES: dict[str, Callable[[Stand], Path]] = {
     "good": good,
     "power-cut": power_cut,
     "secure-boot-off": secure_boot_off,
     "foreign-key": foreign_key,
     "command-line": command_line,
+    "older-image": older_image,
+    "microcode-old": microcode_old,
 }
 
 
@@ -139,7 +153,7 @@ def main(arguments: list[str]) -> None:
     """Record the cases named, or all."""
     output = Path(arguments[0])
     output.mkdir(parents=True, exist_ok=True)
-    image = build_image(BuildRequest(output=cache_folder() / "image-production"))
+    image = build_image(BuildRequest(output=cache_folder() / "image-corpus", image_version=VERSION))
     shutil.copyfile(image.reference, output / "reference.json")
     for name in arguments[1:] or CASES:
         with recording(image) as stand:

@@ -37,6 +37,7 @@ class GatewaySettings:
     card_ca: Path
     ear_key: Path
     reference: Path
+    policy: Path | None = None  # the centre's policy.json
     lease: int = 15  # seconds without a heartbeat until a session ends
     recorded: Path | None = None  # folder in which each piece of evidence is kept (`recording_gateway`)
     program: tuple[str, ...] = GATEWAY  # what serves; a test may put one that lies in its place
@@ -124,6 +125,8 @@ class GatewayProcess:
             "database": f"sqlite:///{self.work / 'gateway.db'}",
             "lease_seconds": settings.lease,
         }
+        if settings.policy is not None:
+            config |= {"policy": str(settings.policy)}
         if settings.card_key is not None:
             config |= {"issuing.own.certificate": str(settings.card_ca), "issuing.own.key": str(settings.card_key)}
         tables = [_toml(config), *(_bubble_tables(bubble) for bubble in self._bubbles)]

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 BOX = uuid.UUID("5db0c0de-0000-4000-8000-000000000001")
 MEMORY = 1024  # MiB
+MICROCODE = 0x5DB0  # revision that the bench's processor reports: not one that QEMU would by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ def machine_spec(image: BuiltImage, lab: Lab, work: Path, tpm: TpmState) -> Mach
     """Return the bench's box with this image on its disk, on a new tap of the lab's campus."""
     firmware = Firmware(image.ovmf_code, image.ovmf_vars)
     nic = lab.network.add_tap()
-    return MachineSpec(work=work, uuid=BOX, disk=image.disk, firmware=firmware, tpm=tpm, nic=nic, memory=MEMORY)
+    spec = MachineSpec(work=work, uuid=BOX, disk=image.disk, firmware=firmware, tpm=tpm, nic=nic, memory=MEMORY)
+    return replace(spec, microcode=MICROCODE)
 
 
 @contextmanager

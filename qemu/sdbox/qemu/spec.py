@@ -68,6 +68,7 @@ class MachineSpec:
     reader: Reader = Reader.USB
     acceleration: Acceleration = TCG
     display: str = "none"  # QEMU's -display, or "vnc=unix:PATH"
+    microcode: int | None = None  # revision that the processor reports (MSR 0x8B); None: QEMU's own
     words: tuple[str, ...] = ()  # SMBIOS OEM strings (type 11): what whoever holds the box could tell it
 
     @property
@@ -115,7 +116,7 @@ def arguments(spec: MachineSpec, *, qmp_fd: int, tpm_address: Path | None, incom
     """Return QEMU's argument list. The device order is part of a saved machine: append only."""
     accel = spec.acceleration
     argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-M", "q35,smm=on", "-accel", accel.accel]
-    argv += ["-cpu", accel.cpu, "-smp", "1", "-m", str(spec.memory), "-uuid", str(spec.uuid)]
+    argv += ["-cpu", accel.cpu + _microcode(spec), "-smp", "1", "-m", str(spec.memory), "-uuid", str(spec.uuid)]
     argv += ["-chardev", f"socket,id=qmp,fd={qmp_fd}", "-mon", "chardev=qmp,mode=control"]
     serial = f"socket,id=serial,path={spec.console_address},server=on,wait=off,logfile={spec.console_log}"
     argv += ["-chardev", serial, "-serial", "chardev:serial"]
@@ -129,6 +130,11 @@ def arguments(spec: MachineSpec, *, qmp_fd: int, tpm_address: Path | None, incom
     argv += ["-chardev", f"socket,id=serial2,path={spec.second_serial_address},server=on,wait=off"]
     argv += ["-serial", "chardev:serial2", *_words(spec)]
     return [*argv, *(["-incoming", "defer"] if incoming else [])]
+
+
+def _microcode(spec: MachineSpec) -> str:
+    """Intel's revision is the upper half of the register (SDM 3A, 11.11.7), AMD's the lower: both say the same."""
+    return "" if spec.microcode is None else f",ucode-rev=0x{spec.microcode << 32 | spec.microcode:x}"
 
 
 def _firmware(spec: MachineSpec) -> list[str]:
