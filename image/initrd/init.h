@@ -22,7 +22,7 @@ double uptime(void);
 void measure_processor(void);
 void measure_phase(const char *word);
 void leave_notes(const char *path);
-void extend(int tpm, unsigned pcr, const void *data, size_t length);
+int extend(int tpm, unsigned pcr, const void *data, size_t length);
 
 /* modules.c: loads what `/modules.conf` lists for the devices that are present; called again while devices appear. */
 void load_always(void);

@@ -3,8 +3,8 @@
  *
  * TPM2_PCR_Event (TPM 2.0 part 3, 22.3): the TPM hashes the data itself and extends every bank it has, so no bank is left
  * in which the boot can be told differently. The data is noted in /run for the box's event log; nobody believes the note,
- * the quoted PCRs prove it. A machine without a TPM goes on: the agent tells its user, and no gateway lets it in. A TPM
- * that is there and does not extend is refused.
+ * the quoted PCRs prove it. A machine without a TPM, or with one in failure mode, goes on: the agent tells its user, and
+ * no gateway lets it in. A TPM that works and does not extend is refused.
  */
 #include "init.h"
 
@@ -23,6 +23,7 @@
 #define ANSWER_SIZE 4096 /* TPM_BUFSIZE of the kernel's driver */
 #define MOST_BANKS 16
 #define SHA256 0x000B
+#define FAILURE_MODE 0x101 /* TPM_RC_FAILURE: it answers no other command either, until its power is cut */
 
 #define EV_IPL 13
 #define EV_CPU_MICROCODE 9
@@ -79,11 +80,13 @@ static unsigned digest_size(uint32_t algorithm)
     }
 }
 
-/* The answer is exactly: success, one digest for each bank with SHA-256 among them, an empty password session. */
-static void check_answer(struct answer *answer)
+/* The answer is exactly: success, one digest for each bank with SHA-256 among them, an empty password session. Or 0. */
+static int is_extended(struct answer *answer)
 {
     int sha256 = 0;
     uint32_t tag = take(answer, 2), size = take(answer, 4), code = take(answer, 4);
+    if (code == FAILURE_MODE)
+        return 0;
     if (code != 0 || tag != WITH_SESSIONS || size != answer->length)
         refuse_answer("not extended");
     size_t parameters = take(answer, 4), start = answer->at;
@@ -102,10 +105,11 @@ static void check_answer(struct answer *answer)
     /* nonce, attributes (continueSession at most), acknowledgement */
     if (take(answer, 2) != 0 || take(answer, 1) > 1 || take(answer, 2) != 0 || answer->at != answer->length)
         refuse_answer("session");
+    return 1;
 }
 
-/* Extend `pcr` with the digests of `data`, at most 128 bytes. The command is part 3, table 120. */
-void extend(int tpm, unsigned pcr, const void *data, size_t length)
+/* Extend `pcr` with the digests of `data`, at most 128 bytes; 0 if the TPM is in failure mode. Part 3, 22.3.2. */
+int extend(int tpm, unsigned pcr, const void *data, size_t length)
 {
     static struct answer answer;
     uint8_t command[192], *at = command;
@@ -128,7 +132,7 @@ void extend(int tpm, unsigned pcr, const void *data, size_t length)
         refuse("tpm", "answer");
     answer.length = (size_t)got;
     answer.at = 0;
-    check_answer(&answer);
+    return is_extended(&answer);
 }
 
 /* A line for the event log: PCR, type of event (PC Client Platform Firmware Profile 1.06, 10.4.1), its data in hex. */
@@ -148,9 +152,9 @@ static void measure(unsigned pcr, unsigned type, const void *data, size_t length
         return;
     if (tpm < 0)
         refuse("tpm", "/dev/tpm0");
-    extend(tpm, pcr, data, length);
+    if (extend(tpm, pcr, data, length))
+        note(pcr, type, data, length);
     close(tpm);
-    note(pcr, type, data, length);
 }
 
 /* The kernel's word on the revision that runs, of the first processor; 0, which no policy accepts, if it says none. */

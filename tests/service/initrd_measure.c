@@ -22,6 +22,6 @@ int main(int count, char **words)
     snprintf(address.sun_path, sizeof address.sun_path, "%s", words[1]);
     if (tpm < 0 || connect(tpm, (struct sockaddr *)&address, sizeof address) < 0)
         return 2;
-    extend(tpm, (unsigned)atoi(words[2]), words[3], strlen(words[3]));
+    puts(extend(tpm, (unsigned)atoi(words[2]), words[3], strlen(words[3])) ? "extended" : "failure mode");
     return 0;
 }

@@ -18,6 +18,7 @@ INITRD = Path(__file__).parents[2] / "image" / "initrd"
 WORD = "leave-initrd"
 BANKS = (Bank.SHA1, Bank.SHA256, Bank.SHA384)
 DIGESTS = struct.pack(">H", 4) + bytes(20) + struct.pack(">H", 0x0B) + bytes(32)
+EXTENDED = (0, "extended\n")
 SESSION = b"\0\0\x01\0\0"
 PARAMETERS = struct.pack(">I", 2) + DIGESTS
 
@@ -53,7 +54,7 @@ def pcr_11(tcti: str, bank: Bank, out: Path) -> bytes:
 
 def test_every_bank_is_extended_with_the_digest_of_the_word(program: Path, folder: Path, tmp_path: Path) -> None:
     with running_swtpm(folder) as tcti:
-        assert measured(program, folder / "commands") == (0, "")
+        assert measured(program, folder / "commands") == EXTENDED
         for bank in BANKS:
             wanted = extend(bank, bytes(bank.size), bank.digest(WORD.encode()))
             assert pcr_11(tcti, bank, tmp_path / bank) == wanted
@@ -67,8 +68,8 @@ def answer(parameters: bytes, session: bytes = SESSION, *, code: int = 0, tag: i
 GOOD = answer(PARAMETERS)
 UNKNOWN_BANK = struct.pack(">IH", 1, 0x99) + bytes(32)
 BENT = {
-    "a refusal": struct.pack(">HII", 0x8001, 10, 0x101),
-    "a refusal in the form of a success": answer(PARAMETERS, code=0x922),
+    "a refusal": struct.pack(">HII", 0x8001, 10, 0x922),
+    "a refusal in the form of a success": answer(PARAMETERS, code=0x184),
     "nothing": b"\x80",
     "cut": GOOD[:-1],
     "cut, with its size right": answer(PARAMETERS[:-1]),
@@ -109,11 +110,16 @@ def asked(program: Path, folder: Path, reply: bytes) -> tuple[tuple[int, str], b
 
 def test_the_command_is_one_pcr_event_with_an_empty_password(program: Path, tmp_path: Path) -> None:
     result, command = asked(program, tmp_path, GOOD)
-    assert result == (0, "")
+    assert result == EXTENDED
     password = struct.pack(">IIHBH", 9, 0x40000009, 0, 0, 0)
     event = struct.pack(">H", len(WORD)) + WORD.encode()
     rest = struct.pack(">I", 11) + password + event
     assert command == struct.pack(">HII", 0x8002, 10 + len(rest), 0x0000013C) + rest
+
+
+def test_failure_mode_is_left_to_the_agent_to_tell(program: Path, tmp_path: Path) -> None:
+    result, _ = asked(program, tmp_path, struct.pack(">HII", 0x8001, 10, 0x101))
+    assert result == (0, "failure mode\n")
 
 
 @pytest.mark.parametrize("reply", BENT.values(), ids=BENT.keys())
