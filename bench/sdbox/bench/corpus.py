@@ -1,164 +1,137 @@
 """Records evidence from real boots: `python -m sdbox.bench.corpus FOLDER [CASE ...]`, as root, about a minute a case.
 
-Each case boots the bench's image with one thing changed and keeps what the box then presents, as `FOLDER/CASE.json`
-(EVIDENCE.json of `sdbox verify`). What can be made of a good boot without another boot is made by
-tests/service/test_corpus_tpm.py, with a software TPM.
+Each case boots the bench's box with one change (`changes.CHANGES`), keeps what the box then presents as
+`FOLDER/CASE.json` (EVIDENCE.json of `sdbox verify`), and prints what the box's screen and the gateway's record said of
+it, and whether that is what must come of the change. Exit 1 if it is not, for any case. The firmware profile of FOLDER
+is used, and made from the good boot if there is none. What can be made of a good boot without another boot is made by
+tests/service/tpm_cases.py, with a software TPM.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
-
+from sdbox.attestation.bootchecks import microcode_of
+from sdbox.attestation.evidencefile import read_evidence
+from sdbox.bench.changed import Outcome, power_on
+from sdbox.bench.changes import CHANGES, Change
 from sdbox.bench.lab import Lab
-from sdbox.bench.stand import BOX, MICROCODE, development_tpm, machine_spec
+from sdbox.bench.stand import BOX, development_tpm
+from sdbox.boot.eventlog import parse_event_log
+from sdbox.boot.firmware import PINNED, FirmwareProfile, learn_profile, write_profile
+from sdbox.boot.microcode import MICROCODE_PCR
+from sdbox.boot.pcr import Bank
+from sdbox.boot.replay import VerifiedEvent, verify
 from sdbox.host.places import cache_folder
-from sdbox.host.tools import ensure_tools_tree
 from sdbox.image.build import BuildRequest, BuiltImage, build_image
-from sdbox.image.ovmf import FIRMWARE, VARIABLES, EnrolledKeys, write_firmware
-from sdbox.image.request import SigningKey, development_keys
-from sdbox.image.variants import signed_with, with_command_line
-from sdbox.qemu.deadline import wait_for
-from sdbox.qemu.machine import Machine
-from sdbox.qemu.spec import MachineSpec, Reader
-from sdbox.qemu.tpm import TpmState, copy_state
+from sdbox.protocol.values import Evidence
 
-SELECTION = (0, 1, 2, 3, 4, 5, 7, 11, 12, 13, 15)
-BOOT_SECONDS = 340.0
+MODEL = "OVMF"
+POLICY, FIRMWARE = "policy.json", "firmware.json"
 VERSION = 2  # of the image: the bench's own, version 1, is the older one
+OLDER = "older-image"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Stand:
-    """One case's surroundings: the lab, the image, an own TPM, a work folder and where evidence arrives."""
+class Recorder:
+    """A lab whose gateway keeps what it is shown, and the image that it expects."""
 
-    lab: Lab
-    image: BuiltImage
-    tpm: TpmState
-    work: Path
-    seen: Path
+    def __init__(self, lab: Lab, image: BuiltImage, seen: Path, work: Path) -> None:
+        self._lab, self._image, self._seen, self._work = lab, image, seen, work
 
-    def spec(self, image: BuiltImage) -> MachineSpec:
-        """Return the bench's box with `image` and this stand's TPM."""
-        return dataclasses.replace(machine_spec(image, self.lab, self.work / "m", self.tpm), reader=Reader.NONE)
+    def expect(self, folder: Path) -> None:
+        """Start the gateway with the policy and firmware of `folder`: with a profile PCRs 0 to 3 are quoted too."""
+        settings = dataclasses.replace(self._lab.gateway.settings, recorded=self._seen, policy=folder / POLICY)
+        self._lab.gateway.start(dataclasses.replace(settings, firmware=(folder / FIRMWARE,)))
 
-    def wait(self, count: int) -> Path:
-        """Return the `count`-th evidence, once it is there."""
-        path = self.seen / f"{count}.json"
-        wait_for(path.exists, f"evidence {count} of the box", BOOT_SECONDS, interval=0.25)
-        return path
-
-
-def good(stand: Stand) -> Path:
-    """The image as it is."""
-    return boot(stand, stand.image)
-
-
-def power_cut(stand: Stand) -> Path:
-    """Boot, cut the power without a word to the TPM, boot again: the clock is not safe."""
-    with Machine(stand.spec(stand.image)) as machine:
-        stand.wait(1)
-        machine.power_cut()
-        first = len(list(stand.seen.glob("*.json")))
-        machine.start()
-        return stand.wait(first + 1)
-
-
-def secure_boot_off(stand: Stand) -> Path:
-    """Firmware variables without any key: setup mode, Secure Boot off."""
-    variables = stand.work / "plain-vars.fd"
-    shutil.copyfile(ensure_tools_tree() / FIRMWARE / VARIABLES, variables)
-    return boot(stand, dataclasses.replace(stand.image, ovmf_vars=variables))
-
-
-def foreign_key(stand: Stand) -> Path:
-    """The same image signed by somebody else, in firmware that trusts somebody else."""
-    folder = development_keys()
-    foreign = SigningKey.named(folder, "box-debug-db")
-    disk = signed_with(stand.image, foreign, stand.work / "foreign.raw")
-    keys = EnrolledKeys(folder / "PK.crt", folder / "KEK.crt", foreign.certificate)
-    variables = stand.work / "foreign-vars.fd"
-    write_firmware(keys, stand.work / "code.fd", variables)
-    return boot(stand, dataclasses.replace(stand.image, disk=disk, ovmf_vars=variables))
-
-
-def command_line(stand: Stand) -> Path:
-    """Our signature, our kernel, one word more on the command line."""
-    key = SigningKey.named(development_keys(), "db")
-    disk = with_command_line(stand.image, key, stand.work / "line.raw", extra=("audit=0",))
-    return boot(stand, dataclasses.replace(stand.image, disk=disk))
-
-
-def older_image(stand: Stand) -> Path:
-    """The image of the version before, signed by us."""
-    return boot(stand, build_image(BuildRequest(output=cache_folder() / "image-production")))
-
-
-def microcode_old(stand: Stand) -> Path:
-    """The image as it is, on a processor whose microcode is one revision behind the bench's."""
-    with Machine(dataclasses.replace(stand.spec(stand.image), microcode=MICROCODE - 1)):
-        return stand.wait(1)
-
-
-CASES: dict[str, Callable[[Stand], Path]] = {
-    "good": good,
-    "power-cut": power_cut,
-    "secure-boot-off": secure_boot_off,
-    "foreign-key": foreign_key,
-    "command-line": command_line,
-    "older-image": older_image,
-    "microcode-old": microcode_old,
-}
-
-
-def boot(stand: Stand, image: BuiltImage) -> Path:
-    """Power on once; returns the first evidence."""
-    with Machine(stand.spec(image)):
-        return stand.wait(1)
+    def record(self, name: str, change: Change, output: Path) -> Outcome:
+        """Boot the changed box; keep its newest evidence as `output`, where it got as far as that."""
+        for earlier in self._seen.glob("*.json"):
+            earlier.unlink()
+        outcome = power_on(self._lab, self._image, change, self._work / name, self._work / "pictures" / name)
+        found = sorted(self._seen.glob("*.json"), key=lambda path: int(path.stem))
+        if found:
+            shutil.copyfile(found[-1], output)
+        return outcome
 
 
 @contextmanager
-def recording(image: BuiltImage) -> Iterator[Stand]:
-    """A lab whose gateway asks for a quote over SELECTION and keeps what it gets."""
+def recording(image: BuiltImage) -> Iterator[Recorder]:
+    """A lab without bubbles in which the box of the bench is enrolled."""
     with tempfile.TemporaryDirectory(prefix="sdbox-corpus-") as name:
         work = Path(name)
         seen = work / "seen"
         seen.mkdir()
-        with Lab(_asking_for_all(image, work)) as lab:
-            lab.gateway.start(dataclasses.replace(lab.gateway.settings, recorded=seen))
-            tpm = development_tpm()
-            lab.gateway.enrol(BOX, tpm)
-            yield Stand(lab, image, copy_state(tpm, work / "tpm"), work, seen)
+        with Lab(image.reference, bubbles=(), keep=Path("out") / "corpus") as lab:
+            lab.gateway.enrol(BOX, development_tpm())
+            yield Recorder(lab, image, seen, work)
 
 
-def _asking_for_all(image: BuiltImage, work: Path) -> Path:
-    reference = msgspec.json.decode(image.reference.read_bytes())
-    known = reference["pcrs"]["sha256"]
-    reference["pcrs"]["sha256"] = {str(index): known.get(str(index), "00" * 32) for index in SELECTION}
-    reference["pcr_selection"] = SELECTION
-    reference["advisory"] = ()
-    path = work / "reference.json"
-    path.write_bytes(msgspec.json.encode(reference))
-    return path
+def _older(newer: BuiltImage, _: Path) -> BuiltImage:
+    """Return the image that was built before `newer`, in the same firmware."""
+    older = build_image(BuildRequest(output=cache_folder() / "image-production"))
+    return dataclasses.replace(newer, disk=older.disk)
+
+
+def _changes() -> dict[str, Change]:
+    checks = ("22:pcr-4", "23:pcr-11")
+    return CHANGES | {OLDER: Change("the image built before this one, signed by us", _older, checks, "box-image")}
+
+
+def _learn(recorder: Recorder, folder: Path) -> None:
+    """Make policy and firmware profile of what a good boot shows; until then the gateway expects what is nowhere."""
+    nothing = FirmwareProfile("unknown", {str(index): "00" * 32 for index in PINNED})
+    (folder / POLICY).write_text("{}\n")
+    (folder / FIRMWARE).write_bytes(write_profile(nothing))
+    recorder.expect(folder)
+    recorder.record("unknown", CHANGES["good"], folder / "good.json")
+    good = read_evidence((folder / "good.json").read_bytes()).evidence
+    profile = learn_profile(MODEL, good.event_log, dict(good.pcrs))
+    seen = microcode_of({MICROCODE_PCR: _measured(good)})
+    if seen is None:
+        raise ValueError("the good boot has no measurement of its microcode")
+    (folder / FIRMWARE).write_bytes(write_profile(profile))
+    (folder / POLICY).write_text(json.dumps({"microcode": {seen.name: seen.revision}}) + "\n")
+
+
+def _measured(good: Evidence) -> list[VerifiedEvent]:
+    pinned = {MICROCODE_PCR: good.pcrs[MICROCODE_PCR]}
+    return list(verify(parse_event_log(good.event_log), Bank.SHA256, pinned).events)
+
+
+def record(folder: Path, names: Sequence[str]) -> bool:
+    """Record the cases named; returns whether each came out as it must."""
+    image = build_image(BuildRequest(output=cache_folder() / "image-corpus", image_version=VERSION))
+    shutil.copyfile(image.reference, folder / "reference.json")
+    fits = True
+    with recording(image) as recorder:
+        if not (folder / POLICY).exists() or not (folder / FIRMWARE).exists():
+            _learn(recorder, folder)
+        recorder.expect(folder)
+        for name in names:
+            change = _changes()[name]
+            outcome = recorder.record(name, change, folder / f"{name}.json")
+            fits &= outcome.fits(change)
+            columns = (name, outcome.screen or "let in", " ".join(outcome.record) or "-")
+            print(
+                f"{columns[0]:20} {columns[1]:16} {columns[2]:40} {'PASS' if outcome.fits(change) else 'FAIL'}",
+                flush=True,
+            )
+    return fits
 
 
 def main(arguments: list[str]) -> None:
     """Record the cases named, or all."""
-    output = Path(arguments[0])
-    output.mkdir(parents=True, exist_ok=True)
-    image = build_image(BuildRequest(output=cache_folder() / "image-corpus", image_version=VERSION))
-    shutil.copyfile(image.reference, output / "reference.json")
-    for name in arguments[1:] or CASES:
-        with recording(image) as stand:
-            shutil.copyfile(CASES[name](stand), output / f"{name}.json")
-        print(name, flush=True)
+    folder = Path(arguments[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    names = arguments[1:] or list(_changes())
+    sys.exit(0 if record(folder, names) else 1)
 
 
 if __name__ == "__main__":

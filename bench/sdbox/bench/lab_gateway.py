@@ -37,11 +37,12 @@ class GatewaySettings:
     card_ca: Path
     ear_key: Path
     reference: Path
-    policy: Path | None = None  # the centre's policy.json
     lease: int = 15  # seconds without a heartbeat until a session ends
     recorded: Path | None = None  # folder in which each piece of evidence is kept (`recording_gateway`)
     program: tuple[str, ...] = GATEWAY  # what serves; a test may put one that lies in its place
     card_key: Path | None = None  # the card CA's: with it the gateway renews certificates
+    policy: Path | None = None  # policy.json of docs/attestation.md
+    firmware: tuple[Path, ...] = ()  # firmware profiles: with one, PCRs 0 to 3 are quoted too
 
     @classmethod
     def development(cls, pki: DevelopmentPki, reference: Path) -> GatewaySettings:
@@ -64,6 +65,11 @@ class GatewayProcess:
     def log(self) -> Path:
         """Everything the gateway wrote, over all its starts."""
         return self.work / "gateway.log"
+
+    def events(self) -> list[dict[str, str]]:
+        """Return the record as the gateway wrote it to its log, oldest first, over all its starts."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [json.loads(line) for line in lines if line.startswith("{")]
 
     @property
     def config(self) -> Path:
@@ -126,7 +132,9 @@ class GatewayProcess:
             "lease_seconds": settings.lease,
         }
         if settings.policy is not None:
-            config |= {"policy": str(settings.policy)}
+            config["policy"] = str(settings.policy)
+        if settings.firmware:
+            config["firmware"] = [str(path) for path in settings.firmware]
         if settings.card_key is not None:
             config |= {"issuing.own.certificate": str(settings.card_ca), "issuing.own.key": str(settings.card_key)}
         tables = [_toml(config), *(_bubble_tables(bubble) for bubble in self._bubbles)]

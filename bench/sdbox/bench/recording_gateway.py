@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from sdbox.attestation.evidencefile import EvidenceFile, write_evidence
@@ -24,8 +23,8 @@ from sdbox.protocol.values import Evidence
 class RecordingVerifier(Verifier):
     """Writes `NUMBER.json` into `folder` before it judges."""
 
-    def __init__(self, paths: Sequence[Path], folder: Path) -> None:
-        super().__init__(paths)
+    def __init__(self, config: Config, folder: Path) -> None:
+        super().__init__(config.references, config.policy, config.firmware)
         self._folder = folder
         self._numbers = itertools.count(1)
 
@@ -45,7 +44,7 @@ async def serve(config: Config, folder: Path) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     services = await services_for(config, store)
-    boxes = dataclasses.replace(services.boxes, verifier=RecordingVerifier(config.references, folder))
+    boxes = dataclasses.replace(services.boxes, verifier=RecordingVerifier(config, folder))
     try:
         await Server(config, dataclasses.replace(services, boxes=boxes)).serve(stop)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from sdbox.image.verity import VerityRoot
 ESP_SIZE_MIB = 64
 SECTOR = 512  # systemd-repart's default of 4096 gives a small FAT32 that OVMF does not read
 LOADER = "::/EFI/BOOT/BOOTX64.EFI"
+BESIDE = f"{LOADER}.extra.d"
 VOLUME_ID = "5db05db0"
 
 
@@ -69,6 +71,14 @@ def put_loader(uki: Path, image: Path, *, offset: int) -> None:
     """Copy `uki` over the loader in the FAT that starts at byte `offset` of `image`."""
     target = f"{image}@@{offset}" if offset else str(image)
     run_tool("EFI loader", ["mcopy", "-o", "-i", target, str(uki), LOADER], binds=sorted({image.parent, uki.parent}))
+
+
+def put_beside_loader(files: Sequence[Path], image: Path, *, offset: int) -> None:
+    """Copy `files` where systemd-stub looks for add-ons, credentials and extensions (systemd-stub(7), .extra.d)."""
+    target = f"{image}@@{offset}" if offset else str(image)
+    run_tool("folder beside the loader", ["mmd", "-D", "s", "-i", target, BESIDE], binds=[image.parent])
+    argv = ["mcopy", "-o", "-i", target, *map(str, files), BESIDE]
+    run_tool("files beside the loader", argv, binds=sorted({image.parent, *(file.parent for file in files)}))
 
 
 def partition_files(esp: Path, root: VerityRoot) -> dict[str, str]:

@@ -53,7 +53,8 @@ def _make_uki(request: BuildRequest, files: dict[str, Path]) -> None:
 def enrolled_keys(request: BuildRequest) -> EnrolledKeys:
     """Return the certificates in the firmware of a box for this image."""
     names = ("PK", "KEK", signing_name(request.profile))
-    return EnrolledKeys(*(SigningKey.named(request.keys, name).certificate for name in names))
+    pk, kek, db = (SigningKey.named(request.keys, name).certificate for name in names)
+    return EnrolledKeys(pk, kek, db)
 
 
 def _write_reference(request: BuildRequest, keys: EnrolledKeys, files: dict[str, Path]) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from sdbox.image.command import run_tool
 
+ADDON_STUB = "/usr/lib/systemd/boot/efi/addonx64.efi.stub"
+
 
 @dataclass(frozen=True, slots=True)
 class UkiParts:
@@ -26,6 +28,16 @@ def make_unsigned_uki(parts: UkiParts, output: Path) -> None:
     command += [f"--os-release=@{parts.os_release}", "--no-sign-kernel", f"--output={output}"]
     binds = sorted({folder, *(path.parent for path in (parts.kernel, parts.initrd, parts.os_release))})
     run_tool("unified kernel image", command, binds=binds)
+
+
+def make_unsigned_addon(output: Path, *, cmdline: str = "", initrd: Path | None = None) -> None:
+    """Write a kernel add-on (systemd-stub(7)) that brings kernel words, or one more initrd, or both."""
+    words = [f"--cmdline={cmdline}"] if cmdline else []
+    files = [f"--section=.initrd:@{initrd}"] if initrd else []
+    binds = sorted({output.parent, *([initrd.parent] if initrd else [])})
+    run_tool(
+        "kernel add-on", ["ukify", "build", f"--stub={ADDON_STUB}", *words, *files, f"--output={output}"], binds=binds
+    )
 
 
 def compress_initrd(archive: Path, output: Path) -> None:

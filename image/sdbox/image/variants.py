@@ -4,16 +4,18 @@ empty init to measure against. The root tree is not built again.
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from uuid import UUID
 
 from sdbox.image.authenticode import sign_file
 from sdbox.image.cmdline import kernel_command_line
 from sdbox.image.command import run
-from sdbox.image.disk import put_loader
+from sdbox.image.disk import put_beside_loader, put_loader
 from sdbox.image.gpt import Partition, read_partitions
+from sdbox.image.initrd import Entry, cpio_archive
 from sdbox.image.request import BuiltImage, ImageError, SigningKey
-from sdbox.image.uki import UkiParts, make_unsigned_uki
+from sdbox.image.uki import UkiParts, make_unsigned_addon, make_unsigned_uki
 
 ESP_TYPE = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 ROOT_TYPE = UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
@@ -45,6 +47,26 @@ def with_command_line(image: BuiltImage, key: SigningKey, disk: Path, *, extra: 
     make_unsigned_uki(UkiParts(image.kernel, image.initrd, image.os_release, text), raw)
     sign_file(raw, key, uki)
     return _with_loader(image, uki, disk)
+
+
+def with_files_beside(image: BuiltImage, disk: Path, *files: Path) -> Path:
+    """Write a copy of the disk with `files` in the folder beside the UKI that systemd-stub looks into."""
+    _copy(image.disk, disk)
+    put_beside_loader(files, disk, offset=_partition(disk, ESP_TYPE).start)
+    return disk
+
+
+def addon(output: Path, key: SigningKey | None, *, cmdline: str = "", file: str = "") -> Path:
+    """Write a kernel add-on that brings kernel words, or an initrd with one empty `file`; signed if there is a key."""
+    raw, archive = output.with_suffix(".unsigned"), output.with_suffix(".cpio")
+    if file:
+        archive.write_bytes(cpio_archive([Entry(file, stat.S_IFREG | 0o644)]))
+    make_unsigned_addon(raw, cmdline=cmdline, initrd=archive if file else None)
+    if key:
+        sign_file(raw, key, output)
+    else:
+        raw.rename(output)
+    return output
 
 
 def empty_init_command_line(image: BuiltImage) -> str:

@@ -165,7 +165,9 @@ class Machine:
         self.qmp("system_reset")
 
     def power_cut(self) -> None:
-        """Take the power away: nothing in the guest gets to know."""
+        """Take the power away: nothing in the guest gets to know, nor its TPM."""
+        if self._tpm is not None:
+            self._tpm.power_cut()
         if self._child is not None:
             self._child.kill()
         self.stop()

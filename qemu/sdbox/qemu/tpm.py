@@ -128,6 +128,10 @@ class TpmProcess:
         self._child.check()
         return self.address.is_socket()
 
+    def power_cut(self) -> None:
+        """Take the TPM's power away. swtpm would send TPM2_Shutdown when its machine is gone: no TPM can do that."""
+        self._child.kill()
+
     def stop(self) -> None:
         """End the process; the permanent state is in its folder."""
         self._child.stop()
