@@ -21,11 +21,15 @@ def manufacture(state: Path, *, banks: Sequence[str] = ("sha256",)) -> None:
 
 
 @contextmanager
-def running_swtpm(state: Path) -> Iterator[str]:
-    """Start the TPM of `state`, give its TCTI, and end it. Several clients may follow one another."""
+def running_swtpm(state: Path, *, resume: bool = False) -> Iterator[str]:
+    """Start the TPM of `state`, give its TCTI, and end it. Several clients may follow one another.
+
+    `resume`: it wakes from a suspend, before which TPM2_Shutdown(STATE) was sent; else it is powered on.
+    """
     path = state / "commands"
     path.unlink(missing_ok=True)
-    command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--flags", "startup-clear"]
+    command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--flags"]
+    command += ["startup-state" if resume else "startup-clear"]
     with subprocess.Popen([*command, "--server", f"type=unixio,path={path}"], stderr=subprocess.DEVNULL) as process:
         try:
             _await_socket(path, process)

@@ -10,7 +10,16 @@ import pytest
 from tests.service.tpm_cases import record
 from tests.unit.evidence_cases import FOLDER, cases, codes, judge
 
-MADE = ("other-tpm", "relabelled", "tpm-rebooted", "tpm-reset", "cloned-tpm")
+MADE = (
+    "other-tpm",
+    "relabelled",
+    "tpm-rebooted",
+    "tpm-reset",
+    "cloned-tpm",
+    "before-suspend",
+    "suspended",
+    "suspend-replayed",
+)
 
 
 @pytest.fixture(scope="module")

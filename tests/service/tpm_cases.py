@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,13 +28,17 @@ def record(folder: Path) -> None:
     """Write the cases into `folder`."""
     good = read_evidence((folder / "good.json").read_bytes())
     with tempfile.TemporaryDirectory() as name:
-        state, earlier = Path(name) / "tpm", Path(name) / "earlier"
+        state, earlier, third = (Path(name) / folder for folder in ("tpm", "earlier", "third"))
         manufacture(state)
         shutil.copytree(state, earlier)
+        shutil.copytree(state, third)
         _write(folder, "other-tpm", _boot(state, good))
         _write(folder, "tpm-rebooted", _boot(state, good))
         _write(folder, "cloned-tpm", _boot(earlier, good))
         _write(folder, "relabelled", _relabelled(state, good))
+        before, after = _suspended(third, good)
+        _write(folder, "before-suspend", before)
+        _write(folder, "suspended", after)
 
 
 def _write(folder: Path, name: str, file: EvidenceFile) -> None:
@@ -43,21 +48,39 @@ def _write(folder: Path, name: str, file: EvidenceFile) -> None:
 def _boot(state: Path, good: EvidenceFile) -> EvidenceFile:
     """Power the TPM on, feed it with the good log, quote."""
     with running_swtpm(state) as tcti:
-        _measure(tcti, good, {})
+        measure(tcti, good, {})
         return _quote(tcti, good, tuple(sorted(good.evidence.pcrs)))
 
 
 def _relabelled(state: Path, good: EvidenceFile) -> EvidenceFile:
     """Measure into 16 and 23, which any program can reset and extend, what belongs into 4 and 7; show it as theirs."""
     with running_swtpm(state) as tcti:
-        _measure(tcti, good, MOVED)
-        file = _quote(tcti, good, tuple(sorted(MOVED.get(index, index) for index in good.evidence.pcrs)))
+        measure(tcti, good, MOVED)
+        file = _quote(tcti, good, relabelled(good.evidence.pcrs))
     back = {moved: index for index, moved in MOVED.items()}
     shown = {back.get(index, index): value for index, value in file.evidence.pcrs.items()}
     return replace(file, evidence=replace(file.evidence, pcrs=shown))
 
 
-def _measure(tcti: str, good: EvidenceFile, moved: dict[int, int]) -> None:
+def relabelled(pcrs: Iterable[int]) -> tuple[int, ...]:
+    """Return what a liar quotes who was asked for `pcrs`."""
+    return tuple(sorted(MOVED.get(index, index) for index in pcrs))
+
+
+def _suspended(state: Path, good: EvidenceFile) -> tuple[EvidenceFile, EvidenceFile]:
+    """Boot, suspend to memory, wake up (TPM 2.0 part 1, 12.2.4): the same PCRs, restartCount one more."""
+    pcrs = tuple(sorted(good.evidence.pcrs))
+    with running_swtpm(state) as tcti:
+        measure(tcti, good, {})
+        before = _quote(tcti, good, pcrs)
+        with tss.ESAPI(tcti) as esapi:
+            esapi.shutdown(tss.TPM2_SU.STATE)
+    with running_swtpm(state, resume=True) as tcti:
+        return before, _quote(tcti, good, pcrs)
+
+
+def measure(tcti: str, good: EvidenceFile, moved: dict[int, int]) -> None:
+    """Extend a TPM with what the log of `good` says, into the PCRs of `moved` instead where one is named."""
     with tss.ESAPI(tcti) as esapi:
         for event in parse_event_log(good.evidence.event_log).events:
             if event.extends:

@@ -76,7 +76,10 @@ class BoxProof:
             raise Refusal(Reason.BOX_ACTIVATION, "5:credential")
 
     async def judge(self, message: m.EvidenceMessage, nonce_for_card: bytes) -> m.Attested:
-        """Appraise evidence for the outstanding nonce. Refusal as the verdict says, with the failed checks."""
+        """Appraise evidence for the outstanding nonce. Refusal as the verdict says, with the failed checks.
+
+        BOX_UNKNOWN if the box was forgotten since: an open channel does not outlive that by more than a result's life.
+        """
         nonce, self._nonce = self._nonce, b""
         if not nonce or self.box_id is None:
             raise Refusal(Reason.PROTOCOL, "evidence that was not asked for")
@@ -85,6 +88,8 @@ class BoxProof:
         evidence = Evidence(message.attest, message.signature, message.ak_public, message.event_log, message.pcrs)
         if self._last is None:
             self._before = await asyncio.to_thread(self._services.passes.last, self.box_id)
+        elif await asyncio.to_thread(self._services.store.ek_public, self.box_id) is None:
+            raise Refusal(Reason.BOX_UNKNOWN, "taken off the inventory")
         judgement = await self._services.verifier.judge(evidence, self._fresh(nonce, self.box_id))
         if (reason := judgement.verdict.reason) is not None:
             raise Refusal(reason, describe(judgement.verdict))

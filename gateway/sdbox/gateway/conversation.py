@@ -80,7 +80,9 @@ class Conversation:
         except WireError as error:
             await self._note("refused", reason=Reason.PROTOCOL, detail=str(error))
         except (StreamClosedError, TimeoutError):
-            await self._note("left")
+            # Another TPM than the enrolled one can not open the credential: such a box has nothing to answer with.
+            unanswered = self._state is ChannelState.CHALLENGED
+            await self._note("left", detail="5:credential without an answer" if unanswered else "")
         finally:
             self._state = ChannelState.FAILED
             await self._renewals.close()
