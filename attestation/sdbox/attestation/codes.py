@@ -76,7 +76,7 @@ CODES: Final[dict[str, Code]] = {
     "event-order": Code(20, "an event of a type, or in a place, that an honest boot does not have", _LOG),
     "secure-boot-off": Code(21, "Secure Boot is off", _SETTINGS),
     "secure-boot-keys": Code(21, "PK, KEK or db are not exactly ours", _SETTINGS),
-    "dbx": Code(21, "dbx lacks a revocation that the policy asks for", "Bring the box's revocation list up to date."),
+    "dbx": Code(21, "dbx is not the one expected, or lacks a revocation that the policy asks for", "Bring the box's revocation list up to date; one that grew is allowed by `dbx_minimum` in the reference values."),
     "authority": Code(21, "what started was vouched for by another certificate than ours", _IMAGE),
     "debug-mode": Code(21, "the firmware was in debug mode", _SETTINGS),
     "dma-protection": Code(21, "the firmware had its DMA protection off", _SETTINGS),
