@@ -27,7 +27,7 @@ from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.client_renewal import CardRenewal, PatientSigner
 from sdbox.smartcard.judgement import signer_of_card
-from sdbox.smartcard.recognise import recognise
+from sdbox.smartcard.recognise import atr_in, recognise
 from sdbox.smartcard.values import CardInserted, LoginMethod, LoginRefused, LoginStatus
 from sdbox.smartcard.variants import Variant, variant_named
 
@@ -66,12 +66,29 @@ class CardSeat:
     async def read(self) -> CardStep:
         """Start the worker and return how this card wants its holder verified, or why it cannot be used."""
         try:
-            status = await (await self._start(await self._variant())).status()
+            status = await self._status()
         except Refusal as refusal:
             journal.explain(refusal)
             return CardRefused(refusal.reason)
         self._method = status.method
         return first_step(status)
+
+    async def _status(self) -> LoginStatus:
+        """Ask the card, and once more if it turned into something else: that costs no try.
+
+        pcscd sees nothing of a card that is swapped within milliseconds while it is being read: the new one answers in
+        the old one's connection. A card that is silent is not asked again.
+        """
+        try:
+            return await (await self._start(await self._variant())).status()
+        except Refusal as refusal:
+            if self._token or self._worker is None or self._worker.silent or refusal.reason is not Reason.CARD_FAILED:
+                raise
+            journal.explain(refusal)
+        old, self._worker = self._worker, None
+        await old.close()
+        self._atr = await asyncio.to_thread(atr_in, self.reader)
+        return await (await self._start(await self._variant())).status()
 
     async def _variant(self) -> Variant:
         if self._token:

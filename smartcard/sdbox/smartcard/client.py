@@ -53,6 +53,7 @@ class CardWorker:
 
     def __init__(self, variant: Variant, process: asyncio.subprocess.Process, link: socket.socket) -> None:
         self._variant = variant
+        self.silent = False  # it did not answer in time
         self._process = process
         self._link = link
         self._turn = asyncio.Lock()
@@ -175,6 +176,7 @@ class CardWorker:
                 async with asyncio.timeout(deadline):
                     told = await self._exchange(ask)
             except TimeoutError as error:
+                self.silent = True
                 self.kill()
                 raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: no answer in {deadline:g} s") from error
             except (OSError, FrameError, msgspec.MsgspecError) as error:

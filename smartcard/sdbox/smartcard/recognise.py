@@ -25,6 +25,19 @@ def recognise(reader: str, atr: bytes) -> Variant:
     return fitting[0]
 
 
+def atr_in(reader: str) -> bytes:
+    """Return the ATR of the card that is in `reader` now; Refusal(CARD_FAILED) if there is none."""
+    from sdbox.smartcard.pcsc import PcscError, card_in  # noqa: PLC0415 - the box starts without PC/SC (monitor.py)
+
+    try:
+        seen = card_in(reader)
+    except PcscError as error:
+        raise Refusal(Reason.CARD_FAILED, str(error)) from error
+    if seen is None:
+        raise Refusal(Reason.CARD_FAILED, "no card in the reader")
+    return seen.atr
+
+
 def has_application(reader: str, aid: bytes) -> bool:
     """Whether SELECT finds the application; a card that does not answer has none."""
     from sdbox.smartcard.pcsc import PcscError, ask_card  # noqa: PLC0415 - the box starts without PC/SC (monitor.py)
