@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import operator
+import os
 import queue
+import random
 import sys
+import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
-from sdbox.bench.card_emulated import emulated_card
-from sdbox.bench.card_reader import Pcscd, running_pcscd
+from sdbox.bench.card_emulated import POLLED, EmulatedCard, emulated_card
+from sdbox.bench.card_reader import Pcscd, running_pcscd, wait_for
 from sdbox.smartcard.monitor import CardMonitor
+from sdbox.smartcard.pcsc import reset_card
 from sdbox.smartcard.values import CardEvent, CardInserted, CardRemoved
 from sdbox.smartcard.variants import variant_for, variant_named
 from tests.service.smartcard_bench import run
@@ -39,6 +45,20 @@ def test_no_insertion_or_removal_is_lost(pcscd: Pcscd) -> None:
         assert events.empty()
 
 
+def test_a_swap_that_pcscd_itself_did_not_notice_is_reported(pcscd: Pcscd) -> None:
+    """As quick as no hand is; who talked to the first card then goes on with the second, by a reset."""
+    events: queue.SimpleQueue[CardEvent] = queue.SimpleQueue()
+    with emulated_card(pcscd, "piv", options=["--other", "sc-hsm-bio:atlas"]) as card, CardMonitor(events.put):
+        card.insert()
+        assert events.get(timeout=5) == CardInserted(READER, atr_of("piv"))
+        time.sleep(POLLED)  # vpcd's own trap is another one, see `EmulatedCard.insert`
+        card.tell("swap")
+        card.expect("card in")
+        reset_card(READER)
+        assert events.get(timeout=5) == CardRemoved(READER)
+        assert events.get(timeout=5) == CardInserted(READER, atr_of("sc-hsm-bio"))
+
+
 def test_a_card_that_is_in_at_the_start_is_reported(pcscd: Pcscd) -> None:
     events: queue.SimpleQueue[CardEvent] = queue.SimpleQueue()
     with emulated_card(pcscd, "sc-hsm-bio") as card:
@@ -61,6 +81,45 @@ def test_pcscd_may_restart(pcscd: Pcscd) -> None:
             inserted = events.get(timeout=10)
             assert isinstance(inserted, CardInserted)
             assert variant_for(inserted.atr).name == "sc-hsm-bio"
+
+
+def test_a_storm_of_200_events_at_two_readers_ends_with_the_truth(pcscd: Pcscd) -> None:
+    """The reader of vpcd is polled: what comes and goes between two polls is not told, and where it ends always is.
+
+    Twice the readers are unplugged, with the cards that are in them: pcscd is started anew.
+    """
+    seed = int(os.environ.get("SDBOX_STORM_SEED", "200"))
+    print(f"seed {seed}")
+    chance, told = random.Random(seed), dict[str, bytes]()
+
+    def note(event: CardEvent) -> None:
+        if isinstance(event, CardInserted):
+            told[event.reader] = event.atr
+        else:
+            del told[event.reader]  # of a card that was never told of: the monitor's thread ends, and the wait too
+
+    with CardMonitor(note):
+        for _ in range(2):
+            with emulated_card(pcscd, "piv") as one, emulated_card(pcscd, "sc-hsm-bio", slot=1) as two:
+                inside = gust(chance, {READER: one, "Virtual PCD 00 01": two}, 100)
+                truth = {name: atr_of("piv" if name == READER else "sc-hsm-bio") for name in inside}
+                wait_for(partial(operator.eq, told, truth), f"what was told to be {sorted(truth)}")
+                pcscd.restart()
+            wait_for(lambda: not told, "the cards to be gone with their readers")
+
+
+def gust(chance: random.Random, cards: dict[str, EmulatedCard], events: int) -> set[str]:
+    """Put cards in and pull them at random; which are in at the end."""
+    inside = set[str]()
+    for _ in range(events):
+        reader = chance.choice(list(cards))
+        if reader in inside:
+            cards[reader].remove()
+        else:
+            cards[reader].insert(at_once=True)
+        inside ^= {reader}
+        time.sleep(chance.expovariate(20))
+    return inside
 
 
 def test_two_readers_are_told_apart(pcscd: Pcscd) -> None:

@@ -17,7 +17,9 @@ from typing import Any, ClassVar, Final, Self
 from smartcard import scard  # type: ignore[attr-defined]  # mypy takes our folder of the same name for it
 
 PNP_READER: Final = "\\\\?PnP?\\Notification"  # pseudo reader: changes when a reader comes or goes
-WAIT_MS: Final = 60_000
+# pcscd tells nothing of a card swapped so quickly that the worker's next command has powered the new one before pcscd
+# has looked: only the ATR changes then, and somebody has to look.
+WAIT_MS: Final = 1_000
 COUNTER_SHIFT: Final = 16  # pcsc-lite counts insertions and removals in the upper half of an event state
 GONE: Final = (scard.SCARD_E_NO_READERS_AVAILABLE, scard.SCARD_E_UNKNOWN_READER, scard.SCARD_E_READER_UNAVAILABLE)
 
@@ -78,7 +80,7 @@ class ReaderWatch:
         scard.SCardCancel(self._context)
 
     def next_states(self) -> ReaderStates:
-        """Wait for a change (the first call: report at once) and return the readers that hold a card."""
+        """Wait for a change, a second at most (the first call: report at once); the readers that hold a card."""
         if not self._first:
             self._wait(WAIT_MS)
         self._first = False
