@@ -37,6 +37,7 @@ def test_verify_accepts(tmp_path: Path) -> None:
     answer = json.loads(result.stdout)
     assert (result.exit_code, answer["accepted"], answer["reasons"]) == (0, True, [])
     assert answer["ear"]["submods"]["box"]["ear.status"] == "affirming"
+    assert answer["ear"]["submods"]["box"]["sdbox.microcode"] == "000306a9:0x21"
 
 
 def test_verify_refuses_with_the_check_that_failed(tmp_path: Path) -> None:

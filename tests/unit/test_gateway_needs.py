@@ -10,7 +10,7 @@ from sdbox.attestation.ear import Subject
 from sdbox.attestation.verdict import Failure, Verdict
 from sdbox.boot.microcode import Microcode
 from sdbox.gateway.needs import Needs
-from sdbox.gateway.verifier import Judgement
+from sdbox.gateway.verifier import Judgement, describe
 from tests.unit.attestation_factory import BOX
 
 SUBJECT = Subject(BOX, "", "", "", image_version="7", profile="production", hardware=True)
@@ -53,3 +53,10 @@ def test_a_processor_that_is_not_listed_stays_out(measured: Microcode | None) ->
 def test_a_version_that_is_no_number_is_older_than_any(version: str) -> None:
     result = replace(RESULT, subject=replace(SUBJECT, image_version=version))
     assert ALL.unmet(result) == "minimum_image_version"
+
+
+def test_the_record_says_which_revision_was_too_old() -> None:
+    failure = Failure(27, "microcode", "")
+    assert describe(replace(PASSED, failures=(failure,))) == "27:microcode (000306a9:0x21)"
+    assert describe(Verdict((failure,))) == "27:microcode"
+    assert describe(replace(PASSED, failures=(Failure(22, "pcr-4", ""),))) == "22:pcr-4"

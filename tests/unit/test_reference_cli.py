@@ -112,6 +112,9 @@ def test_a_policy_file_is_asked_for_what_it_says(tmp_path: Path) -> None:
     for text, code in (
         ("{}", 0),
         ('{"minimum_image_version": 8}', 1),
+        ('{"microcode": {"000306a9": 33}}', 0),
+        ('{"microcode": {"000306a9": 34}}', 1),
+        ('{"microcode": {"306a9": 33}}', 2),
         ('{"minimum": 8}', 2),
         ('{"tpm_firmware": ["x"]}', 2),
     ):
@@ -152,3 +155,13 @@ def test_the_diff_says_what_an_event_means(
     notes = json.loads(result.stdout)["notes"]
     assert any(meaning in note for note in notes), notes
     assert sum(note.endswith("as expected") for note in notes) == 6
+
+
+@pytest.mark.parametrize(("least", "value"), [(None, 0), (0x21, 2), (0x22, 96)], ids=["not asked", "met", "missed"])
+def test_microcode_is_a_claim_about_the_hardware(tmp_path: Path, least: int | None, value: int) -> None:
+    write_reference(f.reference(), tmp_path / "reference.json")
+    path = evidence_file(tmp_path / "evidence.json", f.evidence())
+    (tmp_path / "policy.json").write_text(json.dumps({"microcode": {"000306a9": least}} if least else {}))
+    options = ["--reference", str(tmp_path / "reference.json"), "--policy", str(tmp_path / "policy.json"), "--json"]
+    box = json.loads(CliRunner().invoke(verify, [str(path), *options]).stdout)["ear"]["submods"]["box"]
+    assert box["ear.trustworthiness-vector"]["hardware"] == value

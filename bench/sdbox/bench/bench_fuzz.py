@@ -17,6 +17,7 @@ from sdbox.bench.bench_way import Row
 from sdbox.bench.fuzz import run, targets
 from sdbox.boot.eventlog import parse_event_log
 from sdbox.boot.eventtypes import EV_EFI_VARIABLE_DRIVER_CONFIG
+from sdbox.boot.microcode import Microcode, encode_microcode
 from sdbox.host.pki import development_pki
 from sdbox.image.source import find_source
 from sdbox.protocol import messages as m
@@ -72,6 +73,8 @@ def seeds() -> dict[str, Sequence[bytes]]:
     touch = capture(finger_named("good"), random.Random(1))  # noqa: S311 - must be repeatable, not secret
     return {
         "eventlog": [one.event_log for one in recorded],
+        "notes": [b"15 9 00ff\n11 13 00\n"],
+        "microcode": [encode_microcode(Microcode(0x306A9, 0x21))],
         "quote": [one.attest for one in recorded],
         "signature": [one.signature for one in recorded],
         "key": [one.ak_public for one in recorded],

@@ -25,6 +25,8 @@ from sdbox.boot.authenticode import authenticode_sha256
 from sdbox.boot.eventlog import EventLogError, parse_event_log
 from sdbox.boot.firmware import FirmwareError, read_profile
 from sdbox.boot.grammar import TABLES, misplaced
+from sdbox.boot.microcode import parse_microcode
+from sdbox.boot.notes import with_notes
 from sdbox.boot.pcr import Bank
 from sdbox.boot.pe import PeError
 from sdbox.boot.reference import ReferenceFormatError, read_reference
@@ -37,6 +39,7 @@ from sdbox.smartcard.sensor_frames import FrameReader
 
 HANG_SECONDS = 5
 _EK = ec.generate_private_key(ec.SECP256R1()).public_key()
+_ONE_BANK = bytes(32) + b"Spec ID Event03\0" + bytes(8) + b"\x01\0\0\0\x0b\0\x20\0"  # the start of a log
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
@@ -62,6 +65,8 @@ def targets(seeds: dict[str, Sequence[bytes]]) -> list[Target]:
     """Return all targets; `seeds` by target name. A target without a seed starts from nothing."""
     table: tuple[tuple[str, Callable[[bytes], object], tuple[type[Exception], ...]], ...] = (
         ("eventlog", _event_log, (EventLogError, ReplayError)),
+        ("notes", _notes, (ValueError,)),
+        ("microcode", parse_microcode, (ValueError,)),
         ("quote", parse_quote, (StructureError, NotAQuote)),
         ("signature", parse_signature, (StructureError,)),
         ("key", load_key, (StructureError,)),
@@ -78,6 +83,12 @@ def targets(seeds: dict[str, Sequence[bytes]]) -> list[Target]:
         ("sensor", lambda data: FrameReader().feed(data), ()),
     )
     return [Target(name, parse, refuses, tuple(seeds.get(name, ())) or (b"",)) for name, parse, refuses in table]
+
+
+def _notes(data: bytes) -> None:
+    """As the initrd's notes, and as the log that they are put behind."""
+    with_notes(data, b"11 13 00\n")
+    with_notes(_ONE_BANK, data)
 
 
 def _event_log(data: bytes) -> None:
