@@ -6,6 +6,7 @@ Reads FOLDER/good.json and writes the cases of tests/vectors/evidence/cases.json
 from __future__ import annotations
 
 import shutil
+import struct
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -18,10 +19,13 @@ from sdbox.attestation.evidence import Request, collect
 from sdbox.attestation.evidencefile import EvidenceFile, read_evidence, write_evidence
 from sdbox.attestation.tpm import open_tpm
 from sdbox.boot.eventlog import parse_event_log
+from sdbox.boot.eventtypes import EV_IPL
 from sdbox.boot.pcr import Bank
+from sdbox.boot.reference import LEAVE_INITRD
 from tests.service.swtpm_fixture import manufacture, running_swtpm
 
 MOVED = {4: 16, 7: 23}
+PHASE_PCR = 11
 
 
 def record(folder: Path) -> None:
@@ -39,6 +43,8 @@ def record(folder: Path) -> None:
         before, after = _suspended(third, good)
         _write(folder, "before-suspend", before)
         _write(folder, "suspended", after)
+        if b"leave-initrd" in good.evidence.event_log:
+            _write(folder, "phase-too-early", _boot(state, _before_the_phase(good)))
 
 
 def _write(folder: Path, name: str, file: EvidenceFile) -> None:
@@ -50,6 +56,16 @@ def _boot(state: Path, good: EvidenceFile) -> EvidenceFile:
     with running_swtpm(state) as tcti:
         measure(tcti, good, {})
         return _quote(tcti, good, tuple(sorted(good.evidence.pcrs)))
+
+
+def _before_the_phase(good: EvidenceFile) -> EvidenceFile:
+    """The same boot up to the initrd's last act, the log's last record: all that a program in there can show."""
+    log = good.evidence.event_log
+    events = parse_event_log(log).events
+    early = log[: log.rindex(struct.pack("<II", PHASE_PCR, EV_IPL))]
+    if parse_event_log(early).events != events[:-1] or events[-1].data != LEAVE_INITRD.encode():
+        raise ValueError("the log of good.json does not end with the initrd's phase")
+    return replace(good, evidence=replace(good.evidence, event_log=early))
 
 
 def _relabelled(state: Path, good: EvidenceFile) -> EvidenceFile:

@@ -10,7 +10,7 @@ import msgspec
 from sdbox.attestation.appraisal import Expected, appraise
 from sdbox.attestation.evidencefile import EvidenceFile, read_evidence
 from sdbox.attestation.logchecks import log_digest
-from sdbox.attestation.policy import Policy
+from sdbox.attestation.policy import Policy, read_policy
 from sdbox.attestation.structures import name_of, parse_quote
 from sdbox.attestation.verdict import Seen, Verdict
 from sdbox.boot.firmware import read_profile
@@ -41,10 +41,16 @@ def load(name: str, folder: Path = FOLDER) -> EvidenceFile:
     return read_evidence((folder / f"{name}.json").read_bytes())
 
 
+def policy() -> Policy:
+    """Return what the bench's box is held against beyond its image: firmware, and the revision it was recorded with."""
+    rules = read_policy((FOLDER / "policy.json").read_bytes())
+    return msgspec.structs.replace(rules, firmware=(read_profile((FOLDER / "firmware.json").read_bytes()),))
+
+
 def judge(name: str, case: Case, folder: Path = FOLDER) -> Verdict:
     """Appraise the case's evidence; its files are in `folder`."""
     file = load(case.file or name, folder)
-    rules = Policy(firmware=(read_profile((FOLDER / "firmware.json").read_bytes()),))
+    rules = policy()
     known = Expected(
         file.nonce, file.exporter, file.box_id, read_reference((FOLDER / "reference.json").read_bytes()), policy=rules
     )
