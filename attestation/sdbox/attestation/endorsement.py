@@ -60,6 +60,8 @@ def certificate_failures(der: bytes, ek: EkPublicKey, anchors: Anchors, now: dt.
     try:
         leaf = read_certificate(der)
         certified = leaf.public_key()
+        begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+        name = leaf.issuer.rfc4514_string()[:80] or "an unnamed issuer"
     except (ValueError, UnsupportedAlgorithm) as error:
         yield failure("ek-malformed", str(error))
         return
@@ -69,8 +71,8 @@ def certificate_failures(der: bytes, ek: EkPublicKey, anchors: Anchors, now: dt.
         yield failure("ek-usage", "no extended key usage 2.23.133.8.1, or one of a CA")
     chain = _chain(leaf, anchors)
     if chain is None:
-        yield failure("ek-chain", f"no way from {_name(leaf)} to a pinned root")
-    elif any(not one.not_valid_before_utc <= now <= one.not_valid_after_utc for one in chain):
+        yield failure("ek-chain", f"no way from {name} to a pinned root")
+    elif not begin <= now <= end or any(not _is_valid(one, now) for one in chain[1:]):
         yield failure("ek-validity", "a certificate of the chain is not valid now")
 
 
@@ -128,5 +130,5 @@ def _may_issue(certificate: x509.Certificate) -> bool:
     return basic.ca and usage.key_cert_sign
 
 
-def _name(certificate: x509.Certificate) -> str:
-    return certificate.issuer.rfc4514_string()[:80] or "an unnamed issuer"
+def _is_valid(certificate: x509.Certificate, now: dt.datetime) -> bool:
+    return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc

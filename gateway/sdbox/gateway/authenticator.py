@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
+from sdbox.gateway.certificates import UNREADABLE
 from sdbox.protocol.authenticator_request import (
     ECDSA_P256_SHA256,
     ECDSA_P384_SHA384,
@@ -83,8 +83,7 @@ def verify_authenticator(keys: ConnectionKeys, request: CertificateRequest, data
         state.update(parts.certificate_verify)
         if not hmac.compare_digest(hmac.digest(keys.finished_key, state.digest(), keys.hash_name), parts.finished):
             raise _MalformedError("Finished")
-    # cryptography raises InvalidVersion (no ValueError) for a malformed certificate, UnsupportedAlgorithm for a curve
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+    except UNREADABLE as error:
         raise Refusal(Reason.CARD_PROOF, f"authenticator: {type(error).__name__}") from error
     return parts.chain
 

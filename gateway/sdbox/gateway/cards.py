@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from sdbox.gateway.certificates import UNREADABLE, load_certificate
 from sdbox.gateway.config import BubbleConfig
 from sdbox.gateway.renewalbook import Successor
 from sdbox.protocol import messages as m
@@ -54,12 +54,12 @@ class Container:
 def read_container(der: bytes) -> Container:
     """Parse a certificate. Refusal CARD_PROOF if it is none."""
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = load_certificate(der)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     except x509.ExtensionNotFound:
         return Container(certificate, der, None)
-    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension) as error:
+    except UNREADABLE as error:
         raise Refusal(Reason.CARD_PROOF, f"certificate unreadable: {type(error).__name__}") from error
     projects = [uri.removeprefix(PROJECT_URI) for uri in uris if uri.startswith(PROJECT_URI)]
     single = projects[0] if len(projects) == 1 and _PROJECT.fullmatch(projects[0]) else None
@@ -161,7 +161,7 @@ class CardPolicy:
     def _is_issued(self, certificate: x509.Certificate) -> bool:
         try:
             certificate.verify_directly_issued_by(self._authority)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        except UNREADABLE:
             return False
         return True
 
@@ -171,7 +171,7 @@ def _may_sign(certificate: x509.Certificate) -> bool:
     try:
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
         key = certificate.public_key()
-    except (x509.ExtensionNotFound, ValueError, UnsupportedAlgorithm):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return False
     if isinstance(key, rsa.RSAPublicKey):
         return usage.digital_signature and _SMALLEST_RSA <= key.key_size <= _LARGEST_RSA

@@ -21,8 +21,8 @@ def revoked_serials(data: bytes, card_ca: bytes) -> tuple[str, ...]:
     try:
         crl = x509.load_pem_x509_crl(data) if data.startswith(PEM) else x509.load_der_x509_crl(data)
         genuine = crl.issuer == authority.subject and crl.is_signature_valid(key)
-    except UnsupportedAlgorithm as error:
-        raise ValueError("a CRL signed in a way that is not supported") from error
+    except (UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        raise ValueError("a CRL of a version, or signed in a way, that is not supported") from error
     if not genuine:
         raise ValueError("not a CRL of the card CA")
     return tuple(f"{entry.serial_number:x}" for entry in crl)

@@ -15,10 +15,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.hazmat.primitives.serialization.pkcs7 import load_der_pkcs7_certificates
 
+from sdbox.gateway.certificates import UNREADABLE
 from sdbox.gateway.issuing import key_fingerprint
 from sdbox.gateway.issuingconfig import EstConfig
 from sdbox.protocol.reasons import Reason, Refusal
@@ -54,7 +54,7 @@ class EstAuthority:
             found = load_der_pkcs7_certificates(base64.b64decode(b"".join(body.split()), validate=True))
             wanted = key_fingerprint(request)
             matching = [certificate for certificate in found if key_fingerprint(certificate) == wanted]
-        except (ValueError, binascii.Error, UnsupportedAlgorithm, TypeError) as error:
+        except (binascii.Error, *UNREADABLE) as error:
             raise Refusal(Reason.RENEWAL_UNAVAILABLE, f"the EST server's answer: {type(error).__name__}") from error
         if len(matching) != 1 or len(found) > MOST_CERTIFICATES:
             raise Refusal(Reason.RENEWAL_UNAVAILABLE, "the EST server's answer has not the one certificate asked for")

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from sdbox.gateway.certificates import UNREADABLE
 from sdbox.gateway.renewalbook import fingerprint
 from sdbox.protocol.reasons import Reason, Refusal
 
@@ -108,7 +108,7 @@ def read_request(old: x509.Certificate, der: bytes, kinds: Collection[str]) -> x
     try:
         request = x509.load_der_x509_csr(der)
         fault = _request_fault(old, request, kinds)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+    except UNREADABLE as error:
         raise Refusal(Reason.RENEWAL_REFUSED, f"request unreadable: {type(error).__name__}") from error
     if fault:
         raise Refusal(Reason.RENEWAL_REFUSED, fault)
@@ -141,7 +141,7 @@ def check_issued(
             and new.not_valid_after_utc > old.not_valid_after_utc
             and new.not_valid_before_utc > old.not_valid_before_utc
         )
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise Refusal(Reason.RENEWAL_UNAVAILABLE, f"the CA's certificate: {type(error).__name__}") from error
     if not good:
         raise Refusal(Reason.RENEWAL_UNAVAILABLE, "the CA's certificate is not what was asked for")
