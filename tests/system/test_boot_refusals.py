@@ -1,4 +1,7 @@
-"""What does not boot: what is not signed with our key, one changed bit of the root, added kernel words (S1)."""
+"""What does not boot: what is not signed with our key, one changed bit of the root, added kernel words (S1).
+
+And what boots to say why it goes no further: a box whose TPM is gone.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sdbox.bench.lab import Lab
+from sdbox.bench.sight import classify
 from sdbox.bench.stand import development_tpm, machine_spec
 from sdbox.image.build import BuiltImage
 from sdbox.image.request import SigningKey, development_keys
@@ -59,3 +63,12 @@ def test_a_kernel_word_from_the_board_stops_the_box(image: BuiltImage, lab: Lab,
     with booting(image, lab, image.disk, tmp_path, words=words) as machine:
         assert machine.console.wait_refused(120) == "image-cmdline"
         assert "sdbox-phase agent-start" not in machine.console.text()
+
+
+def test_a_box_without_a_tpm_says_so_on_its_screen(image: BuiltImage, lab: Lab, tmp_path: Path, pictures: Path) -> None:
+    """TPM switched off in the firmware's setup, or broken: nothing is measured, and nobody has to guess."""
+    spec = dataclasses.replace(machine_spec(image, lab, tmp_path / "m", development_tpm()), tpm=None)
+    with Machine(spec) as machine:
+        assert machine.console.wait_refused(180) == "box-tpm-absent"
+        shown = machine.wait_pixels(lambda picture: classify(picture) == "refused", "the refusal on the screen", 60)
+        shown.save(pictures / "no-tpm.png", optimize=True)

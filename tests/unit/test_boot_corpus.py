@@ -59,7 +59,7 @@ def sample(path: Path, expected: dict[str, Any] | None) -> Sample | None:
         for bank, pcrs in ((expected or {}).get("tpm2_eventlog_5_4") or {}).items()
     }
     beside = path.with_name(f"{path.name}.yaml")
-    known |= printed(beside.read_text()) if beside.exists() else {}
+    known |= printed(beside.read_text(errors="replace")) if beside.exists() else {}
     return Sample(path.name, data, known, must_parse=bool(known) or (len(data) >= FRAGMENT and starts_like_a_log(data)))
 
 
