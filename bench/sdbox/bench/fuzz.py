@@ -1,26 +1,21 @@
-"""Bent inputs for every parser that reads what a box, a firmware or a vendor wrote: no crash, no hang, no growth.
+"""Every parser that reads what a box, a firmware, a vendor or a card wrote, and the one error of its contract.
 
-Mutations of recorded and made-up seeds, from a seeded generator: a failure can be made again. Whatever a parser is
-given, it returns or raises the one error of its contract.
+`fuzz_process.py` gives them inputs that atheris bends towards code not yet reached.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import random
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from types import FrameType
-
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from sdbox.attestation.endorsement import Anchors, certificate_failures, read_certificate
 from sdbox.attestation.evidencefile import EvidenceFormatError, read_evidence
 from sdbox.attestation.keys import load_key
 from sdbox.attestation.policy import PolicyFormatError, read_policy
 from sdbox.attestation.structures import NotAQuote, StructureError, parse_quote, parse_signature
+from sdbox.bench.fuzz_certificates import KEY, card_certificate
 from sdbox.boot.authenticode import authenticode_sha256
 from sdbox.boot.eventlog import EventLogError, parse_event_log
 from sdbox.boot.firmware import FirmwareError, read_profile
@@ -32,38 +27,49 @@ from sdbox.boot.pe import PeError
 from sdbox.boot.reference import ReferenceFormatError, read_reference
 from sdbox.boot.replay import ReplayError, replay, replay_quoted, verify
 from sdbox.boot.secureboot import parse_variable_event, signatures
-from sdbox.protocol.wire import WireError, decode_to_gateway
+from sdbox.gateway.authenticator import ConnectionKeys, verify_authenticator
+from sdbox.gateway.cards import readable
+from sdbox.gateway.issuing import read_request
+from sdbox.protocol.authenticator_request import certificate_request
+from sdbox.protocol.reasons import Refusal
+from sdbox.protocol.values import Container
+from sdbox.protocol.wire import WireError, decode_to_box, decode_to_gateway
+from sdbox.smartcard.apdu import ApduError, Transmit, exchange
 from sdbox.smartcard.bit import BitError, parse_bit_group
+from sdbox.smartcard.certificates import Scheme, choose_scheme, project_of, public_key_of
+from sdbox.smartcard.frames import FrameError, decode_ask, decode_tell
+from sdbox.smartcard.judgement import judge
 from sdbox.smartcard.minutiae import Direction, Limits, Method, Order, TemplateError, card_template
+from sdbox.smartcard.piv import AUTHENTICATION, PivApplication, PivError, gunzip
 from sdbox.smartcard.sensor_frames import FrameReader
+from sdbox.smartcard.tlv import parse_tlvs
+from sdbox.smartcard.virtual.ccid import CcidReader
 
-HANG_SECONDS = 5
-_EK = ec.generate_private_key(ec.SECP256R1()).public_key()
+_EK = KEY.public_key()
+_KEYS = ConnectionKeys("sha256", bytes(32), bytes(32))
+_REQUEST = certificate_request(b"context")
 _ONE_BANK = bytes(32) + b"Spec ID Event03\0" + bytes(8) + b"\x01\0\0\0\x0b\0\x20\0"  # the start of a log
-_INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-
-
-class Hang(Exception):
-    """One input took longer than HANG_SECONDS."""
-
-
-class Broken(Exception):
-    """A parser raised something outside its contract; the text has the target, the error and the input in hex."""
+_AID = bytes.fromhex("A000000308000010000100")
+Parse = Callable[[bytes], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A parser, the errors of its contract, and inputs that it takes."""
+    """A parser and the errors of its contract: given anything, it returns or raises one of these."""
 
     name: str
-    parse: Callable[[bytes], object]
+    parse: Parse
     refuses: tuple[type[Exception], ...]
-    seeds: tuple[bytes, ...]
+
+    def __call__(self, data: bytes) -> None:
+        """Parse; whatever is not of the contract passes."""
+        with suppress(*self.refuses):
+            self.parse(data)
 
 
-def targets(seeds: dict[str, Sequence[bytes]]) -> list[Target]:
-    """Return all targets; `seeds` by target name. A target without a seed starts from nothing."""
-    table: tuple[tuple[str, Callable[[bytes], object], tuple[type[Exception], ...]], ...] = (
+def targets() -> dict[str, Target]:
+    """Return all targets by name."""
+    table: tuple[tuple[str, Parse, tuple[type[Exception], ...]], ...] = (
         ("eventlog", _event_log, (EventLogError, ReplayError)),
         ("notes", _notes, (ValueError,)),
         ("microcode", parse_microcode, (ValueError,)),
@@ -78,17 +84,28 @@ def targets(seeds: dict[str, Sequence[bytes]]) -> list[Target]:
         ("certificate", _certificate, (ValueError,)),
         ("image", authenticode_sha256, (PeError,)),
         ("message", decode_to_gateway, (WireError,)),
+        ("reply", decode_to_box, (WireError,)),
         ("minutiae", _minutiae, (TemplateError,)),
-        ("bit-group", parse_bit_group, (BitError,)),
         ("sensor", lambda data: FrameReader().feed(data), ()),
+        ("bit-group", parse_bit_group, (BitError,)),
+        ("tlv", lambda data: list(parse_tlvs(data)), (ValueError,)),
+        ("apdu", lambda data: exchange(_card(data), bytes(4), bytes(300)), (ApduError,)),
+        ("piv", _piv, ()),
+        ("piv-certificate", gunzip, (PivError,)),
+        ("container", _container, ()),
+        ("card-proof", lambda data: readable([data]), ()),
+        ("authenticator", lambda data: verify_authenticator(_KEYS, _REQUEST, data), (Refusal,)),
+        ("renewal-request", lambda data: read_request(card_certificate(), data, ("p256",)), (Refusal,)),
+        ("worker-ask", decode_ask, (FrameError,)),
+        ("worker-tell", decode_tell, (FrameError,)),
+        ("ccid", _ccid, ()),
     )
-    return [Target(name, parse, refuses, tuple(seeds.get(name, ())) or (b"",)) for name, parse, refuses in table]
+    return {name: Target(name, parse, refuses) for name, parse, refuses in table}
 
 
-def _notes(data: bytes) -> None:
-    """As the initrd's notes, and as the log that they are put behind."""
-    with_notes(data, b"11 13 00\n")
-    with_notes(_ONE_BANK, data)
+def answers(*parts: bytes) -> bytes:
+    """Return an input for the targets that are a card: each answer after its length, two bytes."""
+    return b"".join(len(part).to_bytes(2, "big") + part for part in parts)
 
 
 def _event_log(data: bytes) -> None:
@@ -98,6 +115,12 @@ def _event_log(data: bytes) -> None:
     verified = verify(log, Bank.SHA256, replay_quoted(log, Bank.SHA256, TABLES))
     for pcr in TABLES:
         misplaced(pcr, [event for event in verified.events if event.pcr == pcr])
+
+
+def _notes(data: bytes) -> None:
+    """As the initrd's notes, and as the log that they are put behind."""
+    with_notes(data, b"11 13 00\n")
+    with_notes(_ONE_BANK, data)
 
 
 def _minutiae(data: bytes) -> None:
@@ -119,57 +142,63 @@ def _variable(data: bytes) -> None:
         signatures(variable.value)
 
 
-def run(target: Target, chance: random.Random, count: int) -> int:
-    """Give `target` as many bent inputs; returns how many it took for good. Broken or Hang with the input."""
-    taken = 0
-    for _ in range(count):
-        data = bend(chance.choice(target.seeds), chance)
-        try:
-            with _limit(target.name, data):
-                target.parse(data)
-            taken += 1
-        except target.refuses:
-            continue
-        except Hang:
-            raise
-        except Exception as error:
-            raise Broken(f"{target.name}: {type(error).__name__}: {error}; input {data.hex()}") from error
-    return taken
+def _card(data: bytes) -> Transmit:
+    """A card that answers with the parts of `data` one after the other, and then not at all."""
+    parts: list[bytes] = []
+    while len(data) >= 2:
+        end = 2 + int.from_bytes(data[:2], "big")
+        parts.append(data[2:end])
+        data = data[end:]
+    left = iter(parts)
+    return lambda _: next(left, b"")
 
 
-def bend(seed: bytes, chance: random.Random) -> bytes:
-    """Return `seed` with one to six changes: a byte, a number, a part cut out, doubled, moved or swollen."""
-    data = bytearray(seed)
-    for _ in range(chance.randint(1, 6)):
-        place = chance.randrange(len(data) + 1)
-        match chance.randrange(6):
-            case 0:
-                data[place : place + 1] = bytes([chance.randrange(256)])
-            case 1:
-                size = chance.choice((1, 2, 4, 8))
-                number = chance.choice(_INTERESTING) & (1 << 8 * size) - 1
-                data[place : place + size] = number.to_bytes(size, chance.choice(("little", "big")))
-            case 2:
-                del data[place : place + chance.randrange(64)]
-            case 3:
-                data[place:place] = data[place : place + chance.randrange(256)]
-            case 4:
-                other = chance.randrange(len(data) + 1)
-                data[place:place] = data[other : other + 32]
-            case _:
-                data[place:place] = chance.randbytes(chance.randrange(32))
-    return bytes(data)
+def _piv(data: bytes) -> None:
+    """Ask a card everything that a box asks of one; whatever it says, only PivError comes of it."""
+    card = PivApplication(_card(data), _AID)
+    key = _EK
+    steps: tuple[Callable[[], object], ...] = (
+        card.select,
+        card.allows_comparison,
+        card.fingers,
+        card.serial,
+        lambda: list(card.certificates()),
+        lambda: card.counter(0x96),
+        lambda: card.sign(AUTHENTICATION, key, Scheme.ECDSA_SECP256R1_SHA256, b"content"),
+    )
+    for step in steps:
+        with suppress(PivError):
+            step()
 
 
-@contextmanager
-def _limit(name: str, data: bytes) -> Iterator[None]:
-    def late(_number: int, _frame: FrameType | None) -> None:
-        raise Hang(f"{name}: more than {HANG_SECONDS} s; input {data.hex()}")
+def _container(data: bytes) -> None:
+    """A certificate from a card: whatever it is, it only opens nothing."""
+    judge([Container(b"\x01", "label", data, "atlas")], dt.datetime(2026, 1, 1, tzinfo=dt.UTC))
+    project_of(data)
+    key = public_key_of(data)
+    if key is not None:
+        choose_scheme(key, list(Scheme))
 
-    before = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, HANG_SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+
+class _Echo:
+    """A card that answers each command with itself."""
+
+    atr = bytes.fromhex("3B80800101")
+
+    def power(self) -> None:
+        """Nothing is kept."""
+
+    def process(self, apdu: bytes) -> bytes:
+        return apdu + b"\x90\x00"
+
+    def pulled(self) -> None:
+        """It waits for nothing."""
+
+
+def _ccid(data: bytes) -> None:
+    """What a guest sends to the emulated reader, cut in two."""
+    reader = CcidReader(lambda _: None, lambda _: None, lambda work: work())
+    reader.insert(_Echo())
+    reader.receive(data[: len(data) // 2])
+    reader.receive(data[len(data) // 2 :])
+    reader.remove()

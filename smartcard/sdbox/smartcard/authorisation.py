@@ -14,12 +14,13 @@ from typing import Annotated, Final
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.smartcard.certificates import UNREADABLE
 
 OPERATOR: Final = "urn:sdbox:operator:enrolment"
 LABEL: Final = b"sdbox-enrolment-v1"
@@ -64,7 +65,7 @@ def check_authorisation(data: bytes, authority: x509.Certificate, card: str, now
     """
     try:
         statement, fault = _checked(data, authority, now)
-    except (msgspec.MsgspecError, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+    except (msgspec.MsgspecError, TypeError, InvalidSignature, RecursionError, *UNREADABLE) as error:
         raise Refusal(Reason.ENROLMENT_REFUSED, f"authorisation: {type(error).__name__}") from error
     if fault is None and statement.card != card:
         fault = "it is for another card"

@@ -39,6 +39,16 @@ PADDINGS: Final[dict[Scheme, padding.AsymmetricPadding]] = {
     Scheme.RSA_PKCS1_SHA256_LEGACY: padding.PKCS1v15(),
 }
 
+# What cryptography raises of a certificate that is none, or that holds what it does not know: half are no ValueErrors.
+UNREADABLE: Final = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
 
 def project_of(certificate: bytes) -> str | None:
     """Return the project that a certificate (DER) names in its SAN; None if it names none, several, or is malformed."""
@@ -46,7 +56,7 @@ def project_of(certificate: bytes) -> str | None:
         parsed = x509.load_der_x509_certificate(certificate)
         names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except UNREADABLE:
         return None
     projects = [uri.removeprefix(PROJECT_URI) for uri in uris if uri.startswith(PROJECT_URI)]
     if len(projects) != 1 or not 0 < len(projects[0].encode()) <= NAME_LIMIT:
@@ -58,7 +68,7 @@ def public_key_of(certificate: bytes) -> PublicKey | None:
     """Return the certificate's key; None if it is of no kind we use."""
     try:
         key = x509.load_der_x509_certificate(certificate).public_key()
-    except ValueError:
+    except UNREADABLE:
         return None
     return key if isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey) else None
 
@@ -68,7 +78,7 @@ def can_sign(certificate: x509.Certificate) -> bool:
     try:
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
         key = certificate.public_key()
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, UnsupportedAlgorithm, ValueError):
+    except UNREADABLE:
         return False
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         return False

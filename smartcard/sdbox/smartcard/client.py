@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-import msgspec
-
 from sdbox.protocol.reasons import Reason, Refusal, parse_reason
 from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.frames import (
@@ -30,9 +28,9 @@ from sdbox.smartcard.frames import (
     TellRefused,
     TellSignature,
     TellStatus,
+    decode_tell,
     encode_frame,
     frame_length,
-    tell_decoder,
     wipe,
 )
 from sdbox.smartcard.values import LoginRefused, LoginStatus
@@ -179,7 +177,7 @@ class CardWorker:
                 self.silent = True
                 self.kill()
                 raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: no answer in {deadline:g} s") from error
-            except (OSError, FrameError, msgspec.MsgspecError) as error:
+            except (OSError, FrameError) as error:
                 self.kill()
                 raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: the card worker ended") from error
             except asyncio.CancelledError:
@@ -203,7 +201,7 @@ class CardWorker:
         finally:
             wipe(frame)
         header = await self._receive(4)
-        return tell_decoder.decode(await self._receive(frame_length(header)))
+        return decode_tell(await self._receive(frame_length(header)))
 
     async def _receive(self, size: int) -> bytearray:
         loop, buffer = asyncio.get_running_loop(), bytearray()

@@ -133,8 +133,9 @@ Ask = AskStatus | AskLogin | AskSign | AskClose | AskRenewal
 Tell = TellStatus | TellIdentity | TellSignature | TellRenewal | TellClosed | TellRefused
 
 _encoder: Final = msgspec.msgpack.Encoder()
-ask_decoder: Final[msgspec.msgpack.Decoder[Ask]] = msgspec.msgpack.Decoder(Ask)
-tell_decoder: Final[msgspec.msgpack.Decoder[Tell]] = msgspec.msgpack.Decoder(Tell)
+_ask_decoder: Final[msgspec.msgpack.Decoder[Ask]] = msgspec.msgpack.Decoder(Ask)
+_tell_decoder: Final[msgspec.msgpack.Decoder[Tell]] = msgspec.msgpack.Decoder(Tell)
+_MALFORMED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what the decoder raises
 
 
 class FrameError(Exception):
@@ -163,6 +164,22 @@ def frame_length(header: bytes | bytearray) -> int:
     return length
 
 
+def decode_ask(body: bytes | bytearray) -> Ask:
+    """Return what the agent asks; FrameError if it is nothing of that."""
+    try:
+        return _ask_decoder.decode(body)
+    except _MALFORMED as error:
+        raise FrameError("malformed frame") from error
+
+
+def decode_tell(body: bytes | bytearray) -> Tell:
+    """Return what the worker tells; FrameError if it is nothing of that."""
+    try:
+        return _tell_decoder.decode(body)
+    except _MALFORMED as error:
+        raise FrameError("malformed frame") from error
+
+
 def send_frame(link: socket.socket, frame: Frame) -> None:
     """Send a frame on a blocking socket (worker side)."""
     link.sendall(encode_frame(frame))
@@ -182,8 +199,6 @@ def receive_ask(link: socket.socket) -> Ask:
     """Return the next question from a blocking socket (worker side); FrameError at the end of the stream."""
     body = _receive_exactly(link, frame_length(_receive_exactly(link, 4)))
     try:
-        return ask_decoder.decode(body)
-    except msgspec.MsgspecError as error:
-        raise FrameError("malformed frame") from error
+        return decode_ask(body)
     finally:
         wipe(body)

@@ -14,7 +14,7 @@ from cryptography import x509
 
 from sdbox.protocol.reasons import Reason
 from sdbox.protocol.values import Container
-from sdbox.smartcard.certificates import can_sign
+from sdbox.smartcard.certificates import UNREADABLE, can_sign
 
 Age = tuple[datetime, datetime, int]
 _NEVER: Age = (datetime.min.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC), 0)
@@ -58,7 +58,7 @@ def signer_of_card(containers: Sequence[Container], now: datetime) -> Container 
 def _fault(container: Container, now: datetime) -> Reason | None:
     try:
         certificate = x509.load_der_x509_certificate(container.certificate)
-    except ValueError:
+    except UNREADABLE:
         return Reason.CERTIFICATE_UNREADABLE
     if not can_sign(certificate):
         return Reason.CERTIFICATE_USAGE
@@ -71,6 +71,6 @@ def _age(container: Container) -> Age:
     """Return what makes one certificate newer than another: its start, then its end, then its number."""
     try:
         certificate = x509.load_der_x509_certificate(container.certificate)
-    except ValueError:
+    except UNREADABLE:
         return _NEVER
     return certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.serial_number
