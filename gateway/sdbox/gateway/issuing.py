@@ -78,7 +78,7 @@ def names_of(certificate: x509.Certificate | x509.CertificateSigningRequest) -> 
     """Return the SAN; ValueError if there is none."""
     try:
         return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (x509.ExtensionNotFound, x509.DuplicateExtension) as error:
         raise ValueError("no subject alternative name") from error
 
 

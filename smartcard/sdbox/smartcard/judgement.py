@@ -58,19 +58,20 @@ def signer_of_card(containers: Sequence[Container], now: datetime) -> Container 
 def _fault(container: Container, now: datetime) -> Reason | None:
     try:
         certificate = x509.load_der_x509_certificate(container.certificate)
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     except UNREADABLE:
         return Reason.CERTIFICATE_UNREADABLE
     if not can_sign(certificate):
         return Reason.CERTIFICATE_USAGE
-    if now < certificate.not_valid_before_utc:
+    if now < begin:
         return Reason.CERTIFICATE_NOT_YET_VALID
-    return Reason.CERTIFICATE_EXPIRED if now > certificate.not_valid_after_utc else None
+    return Reason.CERTIFICATE_EXPIRED if now > end else None
 
 
 def _age(container: Container) -> Age:
     """Return what makes one certificate newer than another: its start, then its end, then its number."""
     try:
         certificate = x509.load_der_x509_certificate(container.certificate)
+        return certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.serial_number
     except UNREADABLE:
         return _NEVER
-    return certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.serial_number
