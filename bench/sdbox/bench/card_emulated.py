@@ -15,12 +15,13 @@ from typing import Final
 from sdbox.bench.card_places import card_root_key, places
 from sdbox.bench.card_reader import PORT, Pcscd, sees_card, wait_for
 from sdbox.smartcard.variants import variant_named
+from sdbox.smartcard.virtual.tape import Taped, read_tape
 
 POLLED: Final = 0.8  # seconds in which pcscd has surely looked into a reader of vpcd
 
 
 class EmulatedCard:
-    """`sdbox card emulate` on a vpcd wire, as a child process."""
+    """`sdbox card emulate` on a vpcd wire, as a child process. What it is told is on its tape, in memory only."""
 
     def __init__(self, pcscd: Pcscd, variant: str, options: Sequence[str], slot: int) -> None:
         command = [sys.executable, "-m", "sdbox.smartcard.cli", "emulate", "--wire", "vpcd"]
@@ -28,8 +29,10 @@ class EmulatedCard:
         self._pcscd, self._slot = pcscd, slot
         self.events: list[str] = []
         self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._tape, self._wound = os.memfd_create("tape"), 0
         self._child = subprocess.Popen(
-            ["nsenter", "--target", str(pcscd.process.pid), "--net", *command],
+            ["nsenter", "--target", str(pcscd.process.pid), "--net", *command, "--tape-fd", str(self._tape)],
+            pass_fds=(self._tape,),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -79,11 +82,19 @@ class EmulatedCard:
     def verifies(self) -> int:
         return sum(event.startswith("verify") for event in self.events)
 
+    def tape(self) -> tuple[Taped, ...]:
+        """Return the commands that were answered since the last call."""
+        content = os.pread(self._tape, os.fstat(self._tape).st_size - self._wound, self._wound)
+        whole = content[: content.rfind(b"\n") + 1]
+        self._wound += len(whole)
+        return read_tape(whole)
+
     def close(self) -> None:
         self._child.kill()
         self._child.wait(10)
         self._pcscd.emptied[self._slot] = time.monotonic()
         self._reader.join(10)
+        os.close(self._tape)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from sdbox.smartcard.virtual.emulator import (
 from sdbox.smartcard.virtual.faults import Fault
 from sdbox.smartcard.virtual.personalise import Flaw, Issuer, KeyKind, Project
 from sdbox.smartcard.virtual.plug import Reader
+from sdbox.smartcard.virtual.tape import TapedCard
 from sdbox.smartcard.virtual.usbredir import UsbRedirError
 from sdbox.smartcard.virtual.vscard import VscardError
 
@@ -134,9 +135,10 @@ def _report(line: str) -> None:
 @click.option("--pin-fd", type=int, help="Read the PIN here. Without it: 123456, for development only.")
 @click.option("--touch-seconds", type=float, default=10.0, show_default=True, help="How long the sensor waits.")
 @click.option("--sensor", help="Be the box's fingerprint sensor as well: pty:PATH, or unix:PATH of QEMU's chardev.")
+@click.option("--tape-fd", type=int, help="Write each command and its answer here as a JSON line, PIN included.")
 @click.option("--finger", default="good", show_default=True, help="Whose is enrolled on a card that compares.")
 @click.option("--other", help="VARIANT:PROJECTS of a second card, for `swap`.")
-def emulate(*, variant: str, wire: str, address: str, **options: str) -> None:
+def emulate(*, variant: str, wire: str, address: str, tape_fd: int | None, **options: str) -> None:
     """Be a card in an emulated reader, out of it at first.
 
     Reads commands on standard input, one per line: insert, remove, touch FINGER (`good` matches), auto FINGER or auto
@@ -153,7 +155,7 @@ def emulate(*, variant: str, wire: str, address: str, **options: str) -> None:
         try:
             cards = [_held(each, pad=None) for each in _other(options)]
             pad = stack.enter_context(_box_sensor(options["sensor"], plan)) if options["sensor"] else None
-            cards.insert(0, _held(plan, pad=pad))
+            cards.insert(0, _held(plan, pad=pad, tape=tape_fd))
             reader = Reader(lambda: open_wire(WireKind(wire), address))
             stack.callback(reader.close)
         except ValueError as error:
@@ -166,9 +168,9 @@ def emulate(*, variant: str, wire: str, address: str, **options: str) -> None:
             raise click.ClickException(f"the reader is gone: {error}") from error
 
 
-def _held(plan: CardPlan, *, pad: Touchable | None) -> HeldCard:
+def _held(plan: CardPlan, *, pad: Touchable | None, tape: int | None = None) -> HeldCard:
     made, sensor = make_card(plan, _report)
-    return HeldCard(made, pad or sensor, _report)
+    return HeldCard(made if tape is None else TapedCard(made, tape), pad or sensor, _report)
 
 
 def _other(options: dict[str, Any]) -> list[CardPlan]:
