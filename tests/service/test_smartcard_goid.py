@@ -53,5 +53,5 @@ def test_a_card_of_another_root_gets_no_finger(tmp_path: Path) -> None:
     with goid("--card-root", str(key)) as card:
         with pytest.raises(Refusal) as refused:
             asyncio.run(login_and_sign())
-        assert refused.value.reason is Reason.CARD_FAILED
+        assert refused.value.reason is Reason.CARD_UNTRUSTED
         assert not {"channel", "sensor wait"} & set(card.events)

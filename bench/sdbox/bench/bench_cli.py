@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.table import Table
 
 from sdbox.bench.bench_attest import measure_attest
+from sdbox.bench.bench_card import measure_card
 from sdbox.bench.bench_fuzz import measure_fuzz
 from sdbox.bench.bench_way import Row, measure_way
 from sdbox.bench.hands import Unexpected
 from sdbox.bench.run_cli import require_host
 
-ROWS = {"attest": measure_attest, "fuzz": measure_fuzz, "way": measure_way}
+ROWS = {"attest": measure_attest, "card": measure_card, "fuzz": measure_fuzz, "way": measure_way}
 NEED_THE_STAND = {"way"}
 
 
@@ -29,6 +30,7 @@ def bench(*, names: tuple[str, ...], output: Path, as_json: bool) -> None:
     """Measure NAME ... (all of them if none is given). Nothing else should run on the machine meanwhile.
 
     Values are seconds unless the row says otherwise. `fuzz` takes ten minutes.
+    `card` and `way` need root.
     """
     names = names or tuple(sorted(ROWS))
     if NEED_THE_STAND.intersection(names):

@@ -102,6 +102,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The card stopped answering. Remove it and insert it again.",
         "A card command failed or timed out.",
     ),
+    Reason.CARD_UNTRUSTED: Explanation(
+        "Cette carte n'a pas pu prouver son origine. Le doigt n'a pas été demandé.",
+        "This card could not prove where it comes from. No finger was asked for.",
+        "No chain from its device key to a card root in the image, or a wrong date: issued elsewhere, or false.",
+    ),
     Reason.CARD_FINGER: Explanation(
         "Empreinte non reconnue.",
         "Fingerprint not recognised.",

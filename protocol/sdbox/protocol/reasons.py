@@ -28,6 +28,7 @@ class Reason(StrEnum):
     RESULT_LAPSED = "result-lapsed"
     CARD_UNKNOWN = "card-unknown"
     CARD_FAILED = "card-failed"
+    CARD_UNTRUSTED = "card-untrusted"
     CARD_FINGER = "card-finger"
     CARD_PIN = "card-pin"
     CARD_TIMEOUT = "card-timeout"

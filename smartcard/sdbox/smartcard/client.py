@@ -185,7 +185,7 @@ class CardWorker:
                 raise
         if isinstance(told, TellRefused):
             refusal = _refusal(told)
-            if refusal.reason is Reason.CARD_FAILED:
+            if refusal.reason in (Reason.CARD_FAILED, Reason.CARD_UNTRUSTED):
                 self.kill()  # it may be another card by now
             raise refusal
         if not isinstance(told, expected):

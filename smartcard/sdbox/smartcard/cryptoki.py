@@ -5,7 +5,15 @@ from __future__ import annotations
 from pkcs11 import Session, Slot, Token
 from pkcs11 import lib as load_module
 from pkcs11.constants import Attribute, CertificateType, MechanismFlag, ObjectClass, TokenFlag
-from pkcs11.exceptions import AttributeTypeInvalid, PinIncorrect, PinInvalid, PinLenRange, PinLocked, PKCS11Error
+from pkcs11.exceptions import (
+    AttributeTypeInvalid,
+    GeneralError,
+    PinIncorrect,
+    PinInvalid,
+    PinLenRange,
+    PinLocked,
+    PKCS11Error,
+)
 from pkcs11.mechanisms import MGF, KeyType, Mechanism
 from pkcs11.types import PROTECTED_AUTH
 from pkcs11.util.ec import encode_ec_public_key, encode_named_curve_parameters
@@ -17,6 +25,7 @@ __all__ = [
     "Attribute",
     "AttributeTypeInvalid",
     "CertificateType",
+    "GeneralError",
     "KeyType",
     "Mechanism",
     "MechanismFlag",

@@ -39,6 +39,8 @@ class OccSession:
         self._sensor = sensor or SerialSensor(sensor_path())
         self._identity: CardIdentity | None = None
         self._serial: str | None = None
+        self._tries: int | None = None  # as the card said last
+        self._looked = False  # ... in the look that the next question may do with
         with _translated("open"):
             self._inserted = open_inserted(reader)  # nobody's earlier login is ours
             self._line = CardLine(reader)
@@ -53,9 +55,11 @@ class OccSession:
         """Return the retry counter (unknown once logged in, as in the other back end); costs no try."""
         if self._identity is not None:
             return LoginStatus(LoginMethod.FINGER, None, final_try=False, blocked=False)
-        with self._transaction("status"):
-            tries = self._card.counter(self._finger.reference).tries
-        return LoginStatus(LoginMethod.FINGER, tries, tries == 1, tries == 0)
+        looked, self._looked = self._looked, False
+        if not looked:
+            with self._transaction("status"):
+                self._tries = self._card.counter(self._finger.reference).tries
+        return LoginStatus(LoginMethod.FINGER, self._tries, self._tries == 1, self._tries == 0)
 
     def login(self, pin: bytearray | None, *, last_try: bool = False) -> CardIdentity:
         """Ask for one touch, verify the holder with it, once, and read the containers. Never called again by itself.
@@ -64,9 +68,10 @@ class OccSession:
         """
         if self._identity is not None or pin is not None:
             raise Refusal(Reason.INTERNAL, "a login that the card's state or variant does not allow")
-        tries = self.status().tries
-        _may_try(tries, last_try=last_try)
-        template = self._touch(tries)
+        with _translated("login"):
+            self._same_card()
+        _may_try(self._tries, last_try=last_try)  # a finger is not asked for in vain; the card is asked again below
+        template = self._touch(self._tries)
         try:
             self._open_with(template, last_try=last_try)
         finally:
@@ -118,9 +123,10 @@ class OccSession:
             self._begin()
             try:
                 # Asked again within the transaction: while the finger was awaited others could talk to the card.
-                tries = self._card.counter(self._finger.reference).tries
+                self._tries = tries = self._card.counter(self._finger.reference).tries
                 _may_try(tries, last_try=last_try)
                 verdict = self._card.verify(self._finger.reference, template)
+                self._tries = tries if verdict.refused_data else verdict.tries
             except LoginRefused:
                 self._end()
                 raise
@@ -142,12 +148,14 @@ class OccSession:
         return CardIdentity(self._serial or "", self._variant.name, found)
 
     def _look(self) -> EnrolledFinger:
-        """Take note of the card's serial and return the finger it compares with."""
+        """Take note of the card's serial and its counter; return the finger it compares with."""
         with self._transaction("open"):
             if not self._card.allows_comparison():
                 raise Refusal(Reason.CARD_UNKNOWN, "the card does no on-card comparison")
             fingers = self._card.fingers()
             self._serial = self._card.serial()
+            if fingers:
+                self._tries, self._looked = self._card.counter(fingers[0].reference).tries, True
         if not fingers:
             raise Refusal(Reason.CARD_NO_FINGER, "the card's BIT group is empty")
         return fingers[0]

@@ -19,6 +19,7 @@ from sdbox.smartcard.certificates import Scheme, choose_scheme, digest_of, is_si
 from sdbox.smartcard.cryptoki import (
     PROTECTED_AUTH,
     Attribute,
+    GeneralError,
     Mechanism,
     ObjectClass,
     PinIncorrect,
@@ -32,6 +33,7 @@ from sdbox.smartcard.cryptoki import (
     TokenFlag,
     load_module,
 )
+from sdbox.smartcard.filecache import file_cache
 from sdbox.smartcard.keystore import KeyStore, sign_digest, value_of
 from sdbox.smartcard.pcsc import PcscError, ask_card, card_in, open_inserted, reset_card
 from sdbox.smartcard.renewal import Renewing
@@ -89,14 +91,19 @@ class Pkcs11Session:
         self._store: KeyStore | None = None
         with _translated("open"):
             self._inserted = open_inserted(reader) if reader else None  # nobody's earlier login is ours
-            self._library = load_module(module_path(variant))
-            self._slot = self._find_slot()
-            self._serial: bytes = self._slot.get_token().serial
+            with file_cache():
+                self._library = load_module(module_path(variant))
+                self._slot, self._token = self._find_slot()
+            self._serial: bytes = self._token.serial
 
     def status(self) -> LoginStatus:
         """Return the retry counter (unknown once logged in: the module holds the card then); costs no try."""
         with _translated("status"):
-            flags, tries = self._token().flags, self._tries()
+            self._same_card()
+            tries = self._tries()
+            # The flags cost a module up to six commands: asked where the counter is not all there is to know.
+            asked = tries is None or self._variant.login.empty_pin
+            flags = self._slot.get_token().flags if asked else TokenFlag(0)
         blocked = tries == 0 or bool(flags & TokenFlag.USER_PIN_LOCKED)
         final_try = tries == 1 or bool(flags & TokenFlag.USER_PIN_FINAL_TRY)
         return LoginStatus(self._variant.login.method, 0 if blocked else tries, final_try and not blocked, blocked)
@@ -116,9 +123,13 @@ class Pkcs11Session:
             raise LoginRefused(Reason.CARD_LAST_TRY, before.tries, final_try=True)
         with _translated("login"):
             try:
-                self._session = self._token().open(user_pin=self._credential(pin))
+                self._session = self._token.open(user_pin=self._credential(pin))
             except (PinIncorrect, PinInvalid, PinLenRange, PinLocked) as error:
                 raise self._why_refused(before) from error
+            except GeneralError as error:
+                if not self._variant.login.proves_itself:
+                    raise
+                raise self._why_not_asked(before) from error
             if self._variant.login.empty_pin and not self._is_open():
                 self._session = None
                 raise self._why_refused(before)
@@ -135,7 +146,7 @@ class Pkcs11Session:
         if key is None or scheme is None:
             raise Refusal(Reason.CARD_PROOF, "no such key, or no signature scheme that fits it")
         with _translated("sign"):
-            self._token()
+            self._same_card()
             signature = sign_digest(self._keys[key_id], scheme, digest_of(scheme, content))
         if not is_signed_by(key, scheme, content, signature):
             raise Refusal(Reason.CARD_FAILED, "the signature is not by the key of the certificate")
@@ -152,9 +163,9 @@ class Pkcs11Session:
         """Return the container with this certificate, to be renewed on the card."""
         old = self.container(certificate)
         with _translated("renew"):
-            token = self._token()
+            self._same_card()
         if self._store is None:
-            self._store = KeyStore(token)
+            self._store = KeyStore(self._token)
         return Renewing(self._variant, self._store, old)
 
     def read_again(self) -> CardIdentity:
@@ -174,31 +185,29 @@ class Pkcs11Session:
             if self._reader:
                 reset_card(self._reader)  # whatever the module did
 
-    def _find_slot(self) -> Slot:
-        """Return the slot of our reader, by its name and never by position; of SoftHSM's token, by its label."""
+    def _find_slot(self) -> tuple[Slot, Token]:
+        """Return the slot of our reader, by its name and never by position; of SoftHSM's token, by its label.
+
+        A module may ask the card each time that it is asked for a token: each is taken once.
+        """
         wanted = self._variant.module.token if self._variant.module else None
         names = slot_descriptions(self._reader)
-
-        def is_ours(slot: Slot) -> bool:
-            return slot.slot_description in names if wanted is None else slot.get_token().label == wanted
-
-        slots = [slot for slot in self._library.get_slots(token_present=True) if is_ours(slot)]
-        usable = [slot for slot in slots if slot.get_token().flags & TokenFlag.LOGIN_REQUIRED]
-        if not usable or len({slot.get_token().serial for slot in usable}) != 1:
-            raise Refusal(Reason.CARD_FAILED, f"{len(usable)} usable slots of {len(slots)} for the reader")
+        slots = self._library.get_slots(token_present=True)
+        ours = [(slot, slot.get_token()) for slot in slots if wanted or slot.slot_description in names]
+        ours = [(slot, token) for slot, token in ours if wanted in (None, token.label)]
+        usable = [(slot, token) for slot, token in ours if token.flags & TokenFlag.LOGIN_REQUIRED]
+        if not usable or len({token.serial for _, token in usable}) != 1:
+            raise Refusal(Reason.CARD_FAILED, f"{len(usable)} usable slots of {len(ours)} for the reader")
         return usable[0]
 
-    def _token(self) -> Token:
-        """Return the token with its flags as they are now; Refusal if it is not the card of before, left in all along.
+    def _same_card(self) -> None:
+        """Refusal if the card is not the one of before, left in all along.
 
-        OpenSC may answer for a card that is gone, so PC/SC's count of insertions is compared first.
+        OpenSC may answer for a card that is gone, and tells a serial that it has read at the beginning: so PC/SC's
+        count of insertions is compared. A signature is then checked by the certificate that was read.
         """
         if self._reader and card_in(self._reader) != self._inserted:
             raise Refusal(Reason.CARD_FAILED, "the card was taken out")
-        token = self._slot.get_token()
-        if token.serial != self._serial:
-            raise Refusal(Reason.CARD_FAILED, "another card is in the reader")
-        return token
 
     def _tries(self) -> int | None:
         """Ask the card for its retry counter (VERIFY without data, ISO 7816-4, 11.6.6); None if it does not say."""
@@ -221,8 +230,11 @@ class Pkcs11Session:
 
     def _start_over(self) -> None:
         """Release the card after a failed login: OpenSC keeps its transaction (lock_login), so nobody could ask it."""
-        self._library.reinitialize()
-        self._slot = self._find_slot()
+        with file_cache():
+            self._library.reinitialize()
+            self._slot, self._token = self._find_slot()
+        if self._token.serial != self._serial:
+            raise Refusal(Reason.CARD_FAILED, "another card is in the reader")
 
     def _why_refused(self, before: LoginStatus) -> LoginRefused:
         self._start_over()
@@ -233,6 +245,13 @@ class Pkcs11Session:
             return LoginRefused(Reason.CARD_PIN, after.tries, final_try=after.final_try)
         reason = Reason.CARD_TIMEOUT if after == before else Reason.CARD_FINGER
         return LoginRefused(reason, after.tries, final_try=after.final_try)
+
+    def _why_not_asked(self, before: LoginStatus) -> Refusal:
+        """A card that is still there, answers and was asked for nothing could not prove itself to the module."""
+        self._start_over()
+        if self.status() == before:
+            return Refusal(Reason.CARD_UNTRUSTED, "the module did not believe the card")
+        return Refusal(Reason.CARD_FAILED, "login: GeneralError")
 
     def _read_containers(self, session: Session) -> CardIdentity:
         """Match certificates and keys by CKA_ID. A key that only decrypts or derives (OpenPGP) is no container."""

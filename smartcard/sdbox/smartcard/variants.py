@@ -56,13 +56,15 @@ class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the holder is verified. `counter` is the VERIFY without data that only asks for the counter (ISO 7816-4).
 
     `empty_pin`: the module asks for a finger when the PIN is empty (ykcs11), and may say yes to a wrong one; the card
-    is asked afterwards, by `counter`.
+    is asked afterwards, by `counter`. `proves_itself`: the module asks for a finger only once it believes the card, by
+    a chain of certificates whose roots the image holds.
     """
 
     method: LoginMethod
     deadline: Annotated[int, msgspec.Meta(ge=1, le=120)]  # seconds a login may take
     counter: Annotated[str, msgspec.Meta(pattern=r"^0020[0-9A-F]{4}$")] | None = None
     empty_pin: bool = False
+    proves_itself: bool = False
 
     def __post_init__(self) -> None:
         if self.empty_pin and (self.counter is None or self.method is not LoginMethod.FINGER):
