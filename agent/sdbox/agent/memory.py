@@ -54,4 +54,6 @@ def refusals(event: m.Event, memory: Memory) -> tuple[Reason, ...]:
             return () if memory.reason is None else (memory.reason,)
         case m.CardRefused(reason) | m.ProjectRefused(reason) | m.SessionRevoked(reason=reason):
             return (reason,)
+        case m.Cancel() if memory.reason is Reason.CARD_LAST_TRY:
+            return (memory.reason,)
     return ()

@@ -86,8 +86,8 @@ STATES: dict[ScreenState, StateText] = {
         Text("Dernier essai", "Last try"),
         Text("Une erreur de plus bloque la carte : continuer ?", "One more mistake blocks the card: continue?"),
         Text(
-            "Bloquée, elle ne sert plus à rien avant une visite à votre correspondant.",
-            "Once blocked, it is of no use until your correspondent unblocks it.",
+            "Une carte bloquée ne sert plus à rien avant une visite à votre correspondant.",
+            "A blocked card is of no use until your correspondent unblocks it.",
         ),
     ),
     ScreenState.PICK: StateText(

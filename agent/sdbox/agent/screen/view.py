@@ -38,7 +38,7 @@ GIVE_UP = "give-up"
 _KEYS: dict[ScreenState, tuple[tuple[Text, Text], ...]] = {
     ScreenState.INSERT_CARD: ((t.KEY_ENTER, t.DO_READ_AGAIN),),
     ScreenState.PIN: ((t.KEY_ENTER, t.DO_VALIDATE), (t.KEY_ERASE, t.DO_ERASE), (t.KEY_ESCAPE, t.DO_CLEAR)),
-    ScreenState.LAST_TRY: ((t.KEY_ARROWS, t.DO_CHOOSE), (t.KEY_ENTER, t.DO_VALIDATE)),
+    ScreenState.LAST_TRY: ((t.KEY_ARROWS, t.DO_CHOOSE), (t.KEY_ENTER, t.DO_VALIDATE), (t.KEY_ESCAPE, t.DO_CANCEL)),
     ScreenState.PICK: ((t.KEY_DIGITS, t.DO_OPEN), (t.KEY_ARROWS, t.DO_CHOOSE), (t.KEY_ENTER, t.DO_OPEN)),
     ScreenState.PICKER: (
         (t.KEY_DIGITS, t.DO_OPEN),
