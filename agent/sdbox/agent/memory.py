@@ -43,17 +43,18 @@ def _closed(memory: Memory, reason: Reason) -> tuple[Offer, ...]:
 
 def refusals(event: m.Event, memory: Memory) -> tuple[Reason, ...]:
     """Return the codes that `event` brings for the journal; `memory` is the one after it."""
+    told: tuple[Reason, ...] = ()
     match event:
-        case m.LinkLost(reason):
-            return () if reason is Reason.GATEWAY_UNREACHABLE else (reason,)
+        case m.LinkLost(reason) if reason is not Reason.GATEWAY_UNREACHABLE:
+            told = (reason,)
         case m.Offered(offers):
-            return tuple(Reason(offer.reason) for offer in offers if offer.reason is not None)
-        case m.LinkRefused(reason):
-            return (reason,) if memory.reason is reason else ()
+            told = tuple(Reason(offer.reason) for offer in offers if offer.reason is not None)
+        case m.LinkRefused(reason) if memory.reason is reason:
+            told = (reason,)
         case m.LastFinger() | m.LastPin() | m.FingerRefused() | m.PinRefused() | m.CardExpired():
-            return () if memory.reason is None else (memory.reason,)
+            told = () if memory.reason is None else (memory.reason,)
         case m.CardRefused(reason) | m.ProjectRefused(reason) | m.SessionRevoked(reason=reason):
-            return (reason,)
+            told = (reason,)
         case m.Cancel() if memory.reason is Reason.CARD_LAST_TRY:
-            return (memory.reason,)
-    return ()
+            told = (memory.reason,)
+    return told
