@@ -42,11 +42,22 @@ class Factory:
 def factory(tmp_path_factory: pytest.TempPathFactory) -> Factory:
     folder = tmp_path_factory.mktemp("factory")
     tpm = manufacture(folder / "tpm", folder / "maker")
-    roots = folder / "roots"
-    roots.mkdir()
+    site = Site.make(folder)
+    site.settings["development"] = True
+    return Factory(site, tpm, bundle(folder / "maker", folder / "roots"))
+
+
+def bundle(maker: Path, folder: Path) -> Path:
+    """Make a bundle of a software TPM maker's certificates, as for a development bench."""
     for name in ("swtpm-localca-rootca-cert.pem", "issuercert.pem"):
-        roots.joinpath(name).write_bytes(folder.joinpath("maker", name).read_bytes())
-    return Factory(Site.make(folder), tpm, roots)
+        added = sdbox("roots", "add", folder, maker / name, "--source", "file:swtpm_setup", "--development")
+        assert added.returncode == 0, added.stderr
+    return folder
+
+
+def sdbox(*argv: object) -> subprocess.CompletedProcess[str]:
+    command = [str(COMMAND.with_name("sdbox")), *map(str, argv)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_a_tpm_of_a_pinned_vendor_is_enrolled(factory: Factory) -> None:
@@ -83,6 +94,32 @@ def test_row_2_the_factory_s_inventory_binds_a_box_to_its_key(factory: Factory, 
     assert factory.enrol(box=box, inventory=str(path)) == (0, "")
     code, text = factory.enrol(box=str(uuid4()), inventory=str(path))
     assert (code, "check 2 ek-inventory" in text) == (1, True)
+
+
+def test_row_3_a_key_that_no_default_template_gives_is_refused(factory: Factory, tmp_path: Path) -> None:
+    ecc = x509.load_pem_x509_certificate(factory.tpm.ek_ecc_certificate.read_bytes()).public_key()
+    (tmp_path / "ecc.pem").write_bytes(ecc.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    code, text = factory.enrol(key=tmp_path / "ecc.pem")
+    assert (code, "check 3 ek-template" in text) == (1, True)
+
+
+def test_a_software_tpm_is_for_development_only(factory: Factory) -> None:
+    code, text = factory.enrol(*factory.certificate, tpm_roots=str(factory.roots), development=False)
+    assert (code, "for development only" in text) == (1, True)
+    maker = factory.site.folder / "maker" / "swtpm-localca-rootca-cert.pem"
+    refused = sdbox("roots", "add", factory.site.folder / "other", maker, "--source", "file:x")
+    assert (refused.returncode, "for development only" in refused.stderr) == (2, True)
+
+
+def test_another_tpm_for_a_known_box_needs_an_operator_who_forgets_it_first(factory: Factory, tmp_path: Path) -> None:
+    other, box = manufacture(tmp_path / "tpm", factory.site.folder / "maker"), str(uuid4())
+    assert factory.enrol(box=box) == (0, "")
+    assert factory.enrol(box=box) == (0, "")
+    code, text = factory.enrol(key=other.ek_public, box=box)
+    assert (code, text.endswith("is enrolled with another EK")) == (1, True)
+    config = factory.site.write()
+    subprocess.run([COMMAND, "forget", "--config", config, "--box-id", box], check=True, timeout=60)
+    assert factory.enrol(key=other.ek_public, box=box) == (0, "")
 
 
 def test_roots_that_can_not_be_read_let_nobody_in(factory: Factory, tmp_path: Path) -> None:

@@ -62,14 +62,14 @@ def certificate_failures(der: bytes, ek: EkPublicKey, anchors: Anchors, now: dt.
         certified = leaf.public_key()
         begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
         name = leaf.issuer.rfc4514_string()[:80] or "an unnamed issuer"
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: a name whose value is a bit string
         yield failure("ek-malformed", str(error))
         return
     if certified != ek:
         yield failure("ek-mismatch", "the certificate is for another key")
     if not _is_for_endorsement(leaf):
         yield failure("ek-usage", "no extended key usage 2.23.133.8.1, or one of a CA")
-    chain = _chain(leaf, anchors)
+    chain = chain_of(leaf, anchors)
     if chain is None:
         yield failure("ek-chain", f"no way from {name} to a pinned root")
     elif not begin <= now <= end or any(not _is_valid(one, now) for one in chain[1:]):
@@ -94,10 +94,10 @@ def _is_for_endorsement(leaf: x509.Certificate) -> bool:
         usage = leaf.extensions.get_extension_for_oid(ExtensionOID.EXTENDED_KEY_USAGE).value
     except _UNREADABLE:
         return False
-    return isinstance(usage, x509.ExtendedKeyUsage) and EK_USAGE in usage and not _may_issue(leaf)
+    return isinstance(usage, x509.ExtendedKeyUsage) and EK_USAGE in usage and not may_issue(leaf)
 
 
-def _chain(leaf: x509.Certificate, anchors: Anchors) -> list[x509.Certificate] | None:
+def chain_of(leaf: x509.Certificate, anchors: Anchors) -> list[x509.Certificate] | None:
     """Return leaf, intermediates and root; None if there is no way within MOST_ISSUERS steps."""
     chain = [leaf]
     for _ in range(MOST_ISSUERS):
@@ -112,16 +112,17 @@ def _chain(leaf: x509.Certificate, anchors: Anchors) -> list[x509.Certificate] |
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    if certificate.issuer != issuer.subject or not _may_issue(issuer):
-        return False
     try:
+        if certificate.issuer != issuer.subject or not may_issue(issuer):
+            return False
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 
 
-def _may_issue(certificate: x509.Certificate) -> bool:
+def may_issue(certificate: x509.Certificate) -> bool:
+    """Whether it is a CA's: basic constraints and key usage say so."""
     try:
         basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value

@@ -36,6 +36,10 @@ PARTS = {
     "reference": Part(
         "sdbox.attestation.reference_cli", "reference", "Show reference values, learn a firmware profile."
     ),
+    "factory": Part(
+        "sdbox.attestation.factory_cli", "factory", "Read a box's endorsement key; the factory's inventory."
+    ),
+    "roots": Part("sdbox.attestation.roots_cli", "roots", "TPM vendors' roots, with their provenance."),
     "bench": Part("sdbox.bench.bench_cli", "bench", "Measure, each figure beside something it is compared with."),
     "doctor": Part("sdbox.bench.doctor_cli", "doctor", "What this host has and lacks, and what to do about it."),
 }

@@ -76,8 +76,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database: str
     policy: Path | None = None  # policy.json of docs/attestation.md
     firmware: tuple[Path, ...] = ()  # firmware profiles (`sdbox reference learn`)
-    tpm_roots: Path | None = None  # folder of PEM certificates: TPM vendors' roots, and what lies between
-    inventory: Path | None = None  # the factory's JSON: box UUID to SHA-256 (hex) of its EK's SubjectPublicKeyInfo
+    tpm_roots: Path | None = None  # bundle of TPM vendors' certificates (`sdbox roots`)
+    inventory: Path | None = None  # the factory's (`sdbox factory`): box UUID to SHA-256 of its EK
+    development: bool = False  # software TPMs may be enrolled
     result_seconds: Seconds = 300
     lease_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15
     limits: Limits = Limits()

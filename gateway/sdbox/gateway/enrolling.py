@@ -4,53 +4,71 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sdbox.attestation.codes import failure
 from sdbox.attestation.credential import EkPublicKey
-from sdbox.attestation.endorsement import Anchors, certificate_failures, inventory_failures, kind_failures
+from sdbox.attestation.endorsement import certificate_failures, inventory_failures, kind_failures, template_failures
+from sdbox.attestation.factory import FactoryError, read_inventory, read_record
+from sdbox.attestation.roots import Bundle, BundleError
 from sdbox.attestation.verdict import Failure
 from sdbox.gateway.config import ConfigError
 from sdbox.protocol.values import BoxId
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A box that is to be enrolled. `certificate` is PEM or DER; `area` is the EK's TPMT_PUBLIC where it is known."""
+
+    box_id: BoxId
+    ek: EkPublicKey
+    certificate: bytes | None = None
+    area: bytes | None = None
+
+    @property
+    def pem(self) -> str:
+        """The key as the inventory keeps it."""
+        return self.ek.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode("ascii")
+
+
+def recorded_candidate(data: bytes) -> Candidate:
+    """Return the box of a factory's record. ValueError if it is none."""
+    record = read_record(data)
+    return Candidate(record.box, record.key(), record.ek_certificate, record.ek_public)
+
+
 class Enrolling:
     """What a site asks of a TPM before it is let in. Without roots and inventory: nothing (a development bench)."""
 
-    def __init__(self, roots: Path | None, inventory: Path | None) -> None:
-        """Read a folder of PEM certificates, and the factory's JSON of box UUID to SHA-256 (hex) of its EK.
+    def __init__(self, roots: Path | None, inventory: Path | None, *, development: bool = False) -> None:
+        """Read the vendors' bundle (`sdbox roots`) and the factory's inventory (`sdbox factory`).
 
-        Self-signed certificates are the pinned roots, the others lie between. ConfigError if a file is unusable.
+        ConfigError if one is unusable, or if a software TPM's maker is in the bundle without `development`.
         """
         try:
-            self._anchors = read_anchors(roots) if roots else None
-            self._noted = msgspec.json.decode(inventory.read_bytes(), type=dict[str, str]) if inventory else None
-        except (OSError, ValueError) as error:
+            bundle = Bundle(roots) if roots else None
+            self._anchors = bundle.anchors() if bundle else None
+            self._noted = read_inventory(inventory) if inventory else None
+        except (BundleError, FactoryError) as error:
             raise ConfigError(f"TPM roots or inventory: {error}") from error
+        if bundle is not None and bundle.has_development and not development:
+            raise ConfigError("TPM roots: the maker of software TPMs is among them, for development only")
 
-    def failures(self, box_id: BoxId, ek: EkPublicKey, certificate: bytes | None) -> Iterator[Failure]:
-        """Yield what speaks against this TPM for this box; `certificate` is PEM or DER."""
-        yield from kind_failures(ek)
+    def failures(self, candidate: Candidate) -> Iterator[Failure]:
+        """Yield what speaks against this TPM for this box."""
+        ek, certificate = candidate.ek, candidate.certificate
+        yield from kind_failures(ek) if candidate.area is None else template_failures(candidate.area)
         if self._anchors is not None:
             if certificate is None:
                 yield failure("ek-chain", "no endorsement certificate was given")
             else:
                 yield from certificate_failures(_der(certificate), ek, self._anchors, dt.datetime.now(dt.UTC))
         if self._noted is not None:
-            yield from inventory_failures(ek, self._noted.get(str(box_id), ""))
-
-
-def read_anchors(folder: Path) -> Anchors:
-    """Read all certificates of a folder's .pem files. ValueError if one is unreadable, or none is a root."""
-    found = [one for path in sorted(folder.glob("*.pem")) for one in x509.load_pem_x509_certificates(path.read_bytes())]
-    roots = [one for one in found if one.issuer == one.subject]
-    if not roots:
-        raise ValueError(f"{folder}: no root certificate")
-    return Anchors(roots, [one for one in found if one not in roots])
+            yield from inventory_failures(ek, self._noted.get(str(candidate.box_id), ""))
 
 
 def _der(certificate: bytes) -> bytes:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sdbox.gateway.config import Config, ConfigError, load_config
 from sdbox.gateway.crl import revoked_serials
-from sdbox.gateway.enrolling import Enrolling
+from sdbox.gateway.enrolling import Candidate, Enrolling, recorded_candidate
 from sdbox.gateway.passes import Passes
 from sdbox.gateway.record import sanitised
 from sdbox.gateway.renewalbook import RenewalBook
@@ -68,30 +68,37 @@ def serve(path: Path) -> None:
 
 @main.command()
 @_config
-@click.option("--box-id", required=True, type=_Uuid(), help="The box's UUID (SMBIOS).")
-@click.option("--ek-public", required=True, type=_FILE, help="EK, PEM.")
+@click.option("--box-id", type=_Uuid(), help="The box's UUID (SMBIOS).")
+@click.option("--ek-public", type=_FILE, help="EK, PEM.")
 @click.option("--ek-certificate", type=_FILE, help="Its certificate, PEM or DER: asked for where `tpm_roots` is set.")
-def enrol(path: Path, *, box_id: BoxId, ek_public: Path, ek_certificate: Path | None) -> None:
+@click.option("--record", type=_FILE, help="All of these: what `sdbox factory read` wrote on the box.")
+def enrol(
+    path: Path, *, box_id: BoxId | None, ek_public: Path | None, ek_certificate: Path | None, record: Path | None
+) -> None:
     """Put a box on the inventory: this UUID with this TPM, and no other. A running gateway knows at once.
 
     Exit 1, with the check that failed, if the site's roots or the factory's inventory speak against the TPM.
     """
-    pem = ek_public.read_bytes()
     try:
-        key = read_endorsement_key(pem)
+        if record is not None and (box_id, ek_public, ek_certificate) == (None, None, None):
+            candidate = recorded_candidate(record.read_bytes())
+        elif record is None and box_id is not None and ek_public is not None:
+            certificate = ek_certificate.read_bytes() if ek_certificate else None
+            candidate = Candidate(box_id, read_endorsement_key(ek_public.read_bytes()), certificate)
+        else:
+            raise click.UsageError("give --record, or --box-id and --ek-public")
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--ek-public") from error
+        raise click.BadParameter(str(error), param_hint="--record" if record else "--ek-public") from error
     config = _load(path)
     try:
-        rules = Enrolling(config.tpm_roots, config.inventory)
+        rules = Enrolling(config.tpm_roots, config.inventory, development=config.development)
     except ConfigError as error:
         _fail(str(error))
-    found = list(rules.failures(box_id, key, ek_certificate.read_bytes() if ek_certificate else None))
-    if found:
+    if found := list(rules.failures(candidate)):
         _fail("; ".join(f"check {one.check} {one.code}: {one.text}" for one in found))
     with _store(path) as store:
-        store.enrol(box_id, pem.decode("ascii"))
-        store.append({"event": "enrolled", "box": str(box_id)})
+        store.enrol(candidate.box_id, candidate.pem)
+        store.append({"event": "enrolled", "box": str(candidate.box_id)})
 
 
 @main.command()

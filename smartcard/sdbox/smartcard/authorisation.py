@@ -65,7 +65,7 @@ def check_authorisation(data: bytes, authority: x509.Certificate, card: str, now
     """
     try:
         statement, fault = _checked(data, authority, now)
-    except (msgspec.MsgspecError, TypeError, InvalidSignature, RecursionError, *UNREADABLE) as error:
+    except (msgspec.MsgspecError, InvalidSignature, RecursionError, *UNREADABLE) as error:
         raise Refusal(Reason.ENROLMENT_REFUSED, f"authorisation: {type(error).__name__}") from error
     if fault is None and statement.card != card:
         fault = "it is for another card"

@@ -42,6 +42,7 @@ PADDINGS: Final[dict[Scheme, padding.AsymmetricPadding]] = {
 # What cryptography raises of a certificate that is none, or that holds what it does not know: half are no ValueErrors.
 UNREADABLE: Final = (
     ValueError,
+    TypeError,
     UnsupportedAlgorithm,
     x509.InvalidVersion,
     x509.ExtensionNotFound,
