@@ -79,6 +79,9 @@ _SECURE_BOOT: Table = {
     (State.READY, t.EV_EFI_VARIABLE_AUTHORITY): State.READY,
 }
 _STUB: Table = {(State.START, t.EV_IPL): State.START}
+# Add-ons that bring an initrd, microcode or a devicetree are logged so (systemd 257, src/boot/stub.c). None is expected:
+# the value of PCR 12 says so, and names what it is better than a word about the order of events.
+_PARAMETERS: Table = _STUB | {(State.START, t.EV_EVENT_TAG): State.START}
 _MICROCODE: Table = {(State.START, t.EV_CPU_MICROCODE): State.READY}
 
 TABLES: Final[dict[int, Table]] = {
@@ -91,7 +94,7 @@ TABLES: Final[dict[int, Table]] = {
     6: _table((t.EV_COMPACT_HASH,)),
     7: _SECURE_BOOT,
     11: _STUB,
-    12: _STUB,
+    12: _PARAMETERS,
     13: _STUB,
     15: _MICROCODE,
 }
