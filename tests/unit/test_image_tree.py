@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,15 @@ def test_package_index_and_status_are_read(tmp_path: Path) -> None:
 def test_commands_come_from_the_wheel(tmp_path: Path) -> None:
     _write(tmp_path / "sdbox-1.dist-info/entry_points.txt", "[console_scripts]\nsdbox-agent = sdbox.agent.main:main\n")
     assert entry_points(tmp_path) == {"sdbox-agent": "sdbox.agent.main:main"}
+
+
+def test_nothing_in_the_image_suspends_the_box() -> None:
+    """Of what Debian brings only logind does so by itself: on a lid, a key or idleness. The rest is started by hand."""
+    folder = Path(trim.__file__).parents[2]
+    assert "usr/lib/systemd/system/systemd-logind.service" in set(read_words(folder / "trim/remove.txt"))
+    assert not {word for word in read_words(folder / "units/keep.txt") if "sleep" in word or "suspend" in word}
+    own = [path for path in (folder / "rootfs").rglob("*") if path.is_file()]
+    own += [path for path in (folder.parent / "agent").rglob("*") if path.suffix in {".py", ".service", ".target"}]
+    assert [
+        path for path in own if re.search(rb"/sys/power/|systemctl suspend|suspend\.target", path.read_bytes())
+    ] == []

@@ -79,8 +79,8 @@ _SECURE_BOOT: Table = {
     (State.READY, t.EV_EFI_VARIABLE_AUTHORITY): State.READY,
 }
 _STUB: Table = {(State.START, t.EV_IPL): State.START}
-# Add-ons that bring an initrd, microcode or a devicetree are logged so (systemd 257, src/boot/stub.c). None is expected:
-# the value of PCR 12 says so, and names what it is better than a word about the order of events.
+# The stub of systemd 257 logs add-ons with an initrd, microcode or a devicetree like that. None is expected:
+# the value of PCR 12 says so, and names it better than a word about the order of events.
 _PARAMETERS: Table = _STUB | {(State.START, t.EV_EVENT_TAG): State.START}
 _MICROCODE: Table = {(State.START, t.EV_CPU_MICROCODE): State.READY}
 
