@@ -27,7 +27,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    with running_desk(tmp_path_factory.mktemp("changed"), seconds=1.5) as desk:
+    with running_desk(tmp_path_factory.mktemp("changed"), seconds=3.0) as desk:
         yield desk
 
 

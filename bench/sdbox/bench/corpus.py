@@ -37,6 +37,7 @@ MODEL = "OVMF"
 POLICY, FIRMWARE = "policy.json", "firmware.json"
 VERSION = 2  # of the image: the bench's own, version 1, is the older one
 OLDER = "older-image"
+KEPT = Path("out") / "corpus"  # logs, and the box's screen in each case
 
 
 class Recorder:
@@ -54,7 +55,7 @@ class Recorder:
         """Boot the changed box; keep its newest evidence as `output`, where it got as far as that."""
         for earlier in self._seen.glob("*.json"):
             earlier.unlink()
-        outcome = power_on(self._lab, self._image, change, self._work / name, self._work / "pictures" / name)
+        outcome = power_on(self._lab, self._image, change, self._work / name, KEPT / name)
         found = sorted(self._seen.glob("*.json"), key=lambda path: int(path.stem))
         if found:
             shutil.copyfile(found[-1], output)
@@ -68,7 +69,7 @@ def recording(image: BuiltImage) -> Iterator[Recorder]:
         work = Path(name)
         seen = work / "seen"
         seen.mkdir()
-        with Lab(image.reference, bubbles=(), keep=Path("out") / "corpus") as lab:
+        with Lab(image.reference, bubbles=(), keep=KEPT) as lab:
             lab.gateway.enrol(BOX, development_tpm())
             yield Recorder(lab, image, seen, work)
 
