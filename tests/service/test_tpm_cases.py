@@ -19,6 +19,7 @@ MADE = (
     "before-suspend",
     "suspended",
     "suspend-replayed",
+    "phase-too-early",
 )
 
 

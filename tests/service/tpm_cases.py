@@ -43,8 +43,7 @@ def record(folder: Path) -> None:
         before, after = _suspended(third, good)
         _write(folder, "before-suspend", before)
         _write(folder, "suspended", after)
-        if b"leave-initrd" in good.evidence.event_log:
-            _write(folder, "phase-too-early", _boot(state, _before_the_phase(good)))
+        _write(folder, "phase-too-early", _boot(state, _before_the_phase(good)))
 
 
 def _write(folder: Path, name: str, file: EvidenceFile) -> None:

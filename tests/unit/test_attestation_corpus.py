@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sdbox.attestation.codes import CODES
+from sdbox.bench.corpus import changes
 from tests.unit.evidence_cases import FOLDER, cases, codes, judge
 
 SMALL = 32 * 1024
@@ -31,3 +32,12 @@ def test_every_file_is_a_case_and_small() -> None:
 def test_the_checks_named_exist() -> None:
     known = {f"{code.row}:{name}" for name, code in CODES.items()}
     assert {check for case in cases().values() for check in case.checks} <= known
+
+
+def test_what_was_recorded_is_what_the_recorder_boots() -> None:
+    recorded = {name: (case.odd, set(case.checks)) for name, case in cases().items()}
+    for name, change in changes().items():
+        if change.is_proved and name in recorded:
+            assert recorded[name] == (change.odd, set(change.checks))
+        else:
+            assert name not in recorded

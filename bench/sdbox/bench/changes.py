@@ -111,7 +111,7 @@ def _all(*makes: Callable[[BuiltImage, Path], BuiltImage]) -> Callable[[BuiltIma
 
 CHANGES: dict[str, Change] = {
     "good": Change("nothing: the bench's box as it is", _as_it_is),
-    "power-cut": Change("the boot after its power was cut: another reset, safe=0", _as_it_is, cut=True),
+    "power-cut": Change("the boot after its power was cut: another reset", _as_it_is, cut=True),
     "ignored": Change(
         "kernel words in a boot option, add-ons without our signature: systemd-stub takes none of them",
         _all(_option_words, _foreign_addons),

@@ -80,7 +80,8 @@ def _older(newer: BuiltImage, _: Path) -> BuiltImage:
     return dataclasses.replace(newer, disk=older.disk)
 
 
-def _changes() -> dict[str, Change]:
+def changes() -> dict[str, Change]:
+    """Return all that is recorded: what the system tests boot, and the image before."""
     checks = ("22:pcr-4", "23:pcr-11")
     return CHANGES | {OLDER: Change("the image built before this one, signed by us", _older, checks, "box-image")}
 
@@ -116,7 +117,7 @@ def record(folder: Path, names: Sequence[str]) -> bool:
             _learn(recorder, folder)
         recorder.expect(folder)
         for name in names:
-            change = _changes()[name]
+            change = changes()[name]
             outcome = recorder.record(name, change, folder / f"{name}.json")
             fits &= outcome.fits(change)
             columns = (name, outcome.screen or "let in", " ".join(outcome.record) or "-")
@@ -131,7 +132,7 @@ def main(arguments: list[str]) -> None:
     """Record the cases named, or all."""
     folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
-    names = arguments[1:] or list(_changes())
+    names = arguments[1:] or list(changes())
     sys.exit(0 if record(folder, names) else 1)
 
 
