@@ -23,8 +23,10 @@ from sdbox.attestation.endorsement import (
     template_failures,
 )
 from sdbox.attestation.templates import AK_TEMPLATE, EK_TEMPLATE
+from sdbox.attestation.vendorcert import VendorCertificate, load_vendor_certificate
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
 ROOT_KEY, MIDDLE_KEY, EK, OTHER = (ec.derive_private_key(number, ec.SECP256R1()) for number in (11, 12, 13, 14))
 
 
@@ -68,7 +70,17 @@ class Wanted:
 ROOT = Wanted("TPM vendor root", ROOT_KEY, "TPM vendor root", ROOT_KEY)
 MIDDLE = Wanted("TPM vendor CA 1, with a name as long as they are", MIDDLE_KEY, ROOT.name, ROOT_KEY)
 LEAF = Wanted("", EK, MIDDLE.name, MIDDLE_KEY, ca=False, usage=EK_USAGE)
-ANCHORS = Anchors([ROOT.make()], [MIDDLE.make()])
+
+
+def vendor(certificate: x509.Certificate) -> VendorCertificate:
+    return load_vendor_certificate(certificate.public_bytes(Encoding.DER))
+
+
+def anchored(roots: Sequence[x509.Certificate], between: Sequence[x509.Certificate]) -> Anchors:
+    return Anchors([vendor(one) for one in roots], [vendor(one) for one in between])
+
+
+ANCHORS = anchored([ROOT.make()], [MIDDLE.make()])
 
 
 def der(wanted: Wanted) -> bytes:
@@ -91,10 +103,10 @@ BAD: dict[str, tuple[bytes, Anchors, tuple[int, str]]] = {
     "software TPM": (der(replace(LEAF, issuer="swtpm", signer=OTHER)), ANCHORS, (1, "ek-chain")),
     "the vendor's name, not its key": (der(replace(LEAF, signer=OTHER)), ANCHORS, (1, "ek-chain")),
     "no root pinned": (der(LEAF), Anchors([], ANCHORS.intermediates), (1, "ek-chain")),
-    "issued by no CA": (der(LEAF), Anchors([ROOT.make()], [replace(MIDDLE, ca=False).make()]), (1, "ek-chain")),
+    "issued by no CA": (der(LEAF), anchored([ROOT.make()], [replace(MIDDLE, ca=False).make()]), (1, "ek-chain")),
     "expired intermediate": (
         der(LEAF),
-        Anchors([ROOT.make()], [replace(MIDDLE, start=dt.datetime(2020, 1, 1, tzinfo=dt.UTC)).make()]),
+        anchored([ROOT.make()], [replace(MIDDLE, start=dt.datetime(2020, 1, 1, tzinfo=dt.UTC)).make()]),
         (1, "ek-validity"),
     ),
     "no usage": (der(replace(LEAF, usage=None)), ANCHORS, (1, "ek-usage")),
@@ -117,7 +129,7 @@ def test_row_1_a_certificate_out_of_its_time(now: dt.datetime) -> None:
 def test_row_1_a_loop_of_issuers_ends() -> None:
     one, two = Wanted("one", MIDDLE_KEY, "two", OTHER), Wanted("two", OTHER, "one", MIDDLE_KEY)
     looped: Sequence[x509.Certificate] = [one.make(), two.make()]
-    assert codes(der(replace(LEAF, issuer="one")), Anchors([ROOT.make()], looped)) == [(1, "ek-chain")]
+    assert codes(der(replace(LEAF, issuer="one")), anchored([ROOT.make()], looped)) == [(1, "ek-chain")]
 
 
 def test_row_2_the_factory_knows_the_key_of_this_serial() -> None:
@@ -139,4 +151,44 @@ def test_the_vendor_of_the_bench_s_tpm_is_pinned_like_any(tmp_path: Path) -> Non
     path = tmp_path / "root.pem"
     path.write_bytes(ROOT.make().public_bytes(Encoding.PEM))
     root = x509.load_pem_x509_certificate(path.read_bytes())
-    assert codes(der(LEAF), Anchors([root], ANCHORS.intermediates)) == []
+    assert codes(der(LEAF), Anchors([vendor(root)], ANCHORS.intermediates)) == []
+
+
+def disordered(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Turn the SETs of `certificate`'s names round, as Nuvoton's CAs have them, and sign that with `key`."""
+    signed = certificate.tbs_certificate_bytes
+    for name in {certificate.issuer, certificate.subject}:
+        for rdn in name.rdns:
+            members = [x509.Name([one]).public_bytes()[4:] for one in rdn]  # without SEQUENCE and SET
+            right = next(order for order in (members, members[::-1]) if b"".join(order) in signed)
+            signed = signed.replace(b"".join(right), b"".join(right[::-1]))
+    value = key.sign(signed, ec.ECDSA(hashes.SHA256()))
+    bits = b"\x03" + bytes([len(value) + 1]) + b"\0" + value
+    whole = signed + bytes.fromhex("300a06082a8648ce3d040302") + bits
+    return b"\x30\x82" + len(whole).to_bytes(2, "big") + whole
+
+
+def test_row_1_a_vendor_whose_names_are_not_in_order_is_accepted_and_no_other_change_is() -> None:
+    two = x509.RelativeDistinguishedName(
+        [x509.NameAttribute(NameOID.COMMON_NAME, "root"), x509.NameAttribute(NameOID.ORGANIZATION_NAME, "vendor")]
+    )
+    name = x509.Name([two])
+    known = ROOT.make()
+    builder = x509.CertificateBuilder(name, name, ROOT_KEY.public_key(), 7, NOW - DAY, NOW + DAY)
+    for extension in known.extensions:
+        builder = builder.add_extension(extension.value, critical=extension.critical)
+    odd = disordered(builder.sign(ROOT_KEY, hashes.SHA256()), ROOT_KEY)
+    with pytest.raises(ValueError, match="SetOrdering"):
+        x509.load_der_x509_certificate(odd)
+    root = load_vendor_certificate(odd)
+    assert (root.der, root.quirks, root.is_issued_by(root)) == (odd, ("set-order",), True)
+    leaf = LEAF.make()
+    builder = x509.CertificateBuilder(name, leaf.subject, EK.public_key(), 8, NOW - DAY, NOW + DAY)
+    for extension in leaf.extensions:
+        builder = builder.add_extension(extension.value, critical=extension.critical)
+    data = disordered(builder.sign(ROOT_KEY, hashes.SHA256()), ROOT_KEY)
+    assert codes(data, Anchors([root])) == []
+    forged = bytearray(data)
+    forged[-1] ^= 1
+    assert codes(bytes(forged), Anchors([root])) == [(1, "ek-chain")]
+    assert codes(disordered(builder.sign(ROOT_KEY, hashes.SHA256()), OTHER), Anchors([root])) == [(1, "ek-chain")]

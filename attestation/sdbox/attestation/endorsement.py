@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID, ObjectIdentifier
 
 from sdbox.attestation.codes import failure
 from sdbox.attestation.credential import EkPublicKey
 from sdbox.attestation.templates import default_ek_name, is_default_ek
+from sdbox.attestation.vendorcert import VendorCertificate, load_vendor_certificate
 from sdbox.attestation.verdict import Failure
 
 EK_USAGE = ObjectIdentifier("2.23.133.8.1")  # tcg-kp-EKCertificate, 3.2.16
@@ -30,8 +31,8 @@ _UNREADABLE = (x509.ExtensionNotFound, x509.DuplicateExtension, x509.Unsupported
 class Anchors:
     """The vendors' roots that are pinned, and certificates between them and a TPM's that the vendor publishes."""
 
-    roots: Sequence[x509.Certificate]
-    intermediates: Sequence[x509.Certificate] = ()
+    roots: Sequence[VendorCertificate]
+    intermediates: Sequence[VendorCertificate] = ()
 
 
 def template_failures(ek_public: bytes) -> Iterator[Failure]:
@@ -58,7 +59,8 @@ def inventory_failures(ek: EkPublicKey, noted: str) -> Iterator[Failure]:
 def certificate_failures(der: bytes, ek: EkPublicKey, anchors: Anchors, now: dt.datetime) -> Iterator[Failure]:
     """Rows 1 and 2: `der`, as it is in NV, certifies `ek` and chains to one of the roots at the time `now`."""
     try:
-        leaf = read_certificate(der)
+        certificate = load_vendor_certificate(der)
+        leaf = certificate.parsed
         certified = leaf.public_key()
         begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
         name = leaf.issuer.rfc4514_string()[:80] or "an unnamed issuer"
@@ -69,24 +71,11 @@ def certificate_failures(der: bytes, ek: EkPublicKey, anchors: Anchors, now: dt.
         yield failure("ek-mismatch", "the certificate is for another key")
     if not _is_for_endorsement(leaf):
         yield failure("ek-usage", "no extended key usage 2.23.133.8.1, or one of a CA")
-    chain = chain_of(leaf, anchors)
+    chain = chain_of(certificate, anchors)
     if chain is None:
         yield failure("ek-chain", f"no way from {name} to a pinned root")
-    elif not begin <= now <= end or any(not _is_valid(one, now) for one in chain[1:]):
+    elif not begin <= now <= end or any(not _is_valid(one.parsed, now) for one in chain[1:]):
         yield failure("ek-validity", "a certificate of the chain is not valid now")
-
-
-def read_certificate(der: bytes) -> x509.Certificate:
-    """Return the certificate; ValueError if it is none.
-
-    Known quirk: the NV index of some vendors is larger than the certificate in it, and filled up with anything.
-    """
-    if der[:2] != b"\x30\x82" or len(der) < 4:
-        raise ValueError("not a DER sequence with a two-byte length")
-    try:
-        return x509.load_der_x509_certificate(der[: 4 + int.from_bytes(der[2:4], "big")])
-    except x509.InvalidVersion as error:  # no ValueError, unlike everything else that can be wrong
-        raise ValueError(str(error)) from error
 
 
 def _is_for_endorsement(leaf: x509.Certificate) -> bool:
@@ -97,7 +86,7 @@ def _is_for_endorsement(leaf: x509.Certificate) -> bool:
     return isinstance(usage, x509.ExtendedKeyUsage) and EK_USAGE in usage and not may_issue(leaf)
 
 
-def chain_of(leaf: x509.Certificate, anchors: Anchors) -> list[x509.Certificate] | None:
+def chain_of(leaf: VendorCertificate, anchors: Anchors) -> list[VendorCertificate] | None:
     """Return leaf, intermediates and root; None if there is no way within MOST_ISSUERS steps."""
     chain = [leaf]
     for _ in range(MOST_ISSUERS):
@@ -111,14 +100,8 @@ def chain_of(leaf: x509.Certificate, anchors: Anchors) -> list[x509.Certificate]
     return None
 
 
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        if certificate.issuer != issuer.subject or not may_issue(issuer):
-            return False
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        return False
-    return True
+def _issued(certificate: VendorCertificate, issuer: VendorCertificate) -> bool:
+    return may_issue(issuer.parsed) and certificate.is_issued_by(issuer)
 
 
 def may_issue(certificate: x509.Certificate) -> bool:

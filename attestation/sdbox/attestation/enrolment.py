@@ -7,14 +7,15 @@ import hmac
 import os
 from dataclasses import dataclass
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sdbox.attestation.credential import SECRET_SIZE, make_credential
-from sdbox.attestation.endorsement import read_certificate
 from sdbox.attestation.factory import Record
 from sdbox.attestation.keys import PublicKey, public_key
 from sdbox.attestation.structures import StructureError, name_of, parse_public
 from sdbox.attestation.tpm import Tpm
+from sdbox.attestation.vendorcert import load_vendor_certificate, pem_of
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import BoxId
 
@@ -57,10 +58,10 @@ def read_endorsement(tpm: Tpm) -> Endorsement:
 def certificate_pem(der: bytes, ek: PublicKey) -> str:
     """Return the certificate of an NV index as PEM; Refusal(BOX_TPM) unless it is one for `ek`."""
     try:
-        certificate = read_certificate(der)
-        same = certificate.public_key() == ek
-    except ValueError as error:
+        certificate = load_vendor_certificate(der)
+        same = certificate.parsed.public_key() == ek
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise Refusal(Reason.BOX_TPM, "endorsement certificate: not a certificate") from error
     if not same:
         raise Refusal(Reason.BOX_TPM, "endorsement certificate: for another key")
-    return certificate.public_bytes(Encoding.PEM).decode()
+    return pem_of(certificate)

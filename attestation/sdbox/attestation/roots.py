@@ -15,15 +15,12 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from sdbox.attestation.endorsement import Anchors, chain_of, may_issue
+from sdbox.attestation.vendorcert import VendorCertificate, load_vendor_certificates, pem_of
 
 LIST = "roots.json"
 SOFTWARE = "swtpm-localca"  # what swtpm's own CA calls itself
-_UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 _Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 _Date = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 _Source = Annotated[str, msgspec.Meta(pattern=r"^\S.{3,400}$")]
@@ -81,13 +78,13 @@ class Bundle:
         anchors = self.anchors()
         for entry in self.entries:
             certificate = self._certificates[entry.sha256]
-            if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+            if not certificate.parsed.not_valid_before_utc <= now <= certificate.parsed.not_valid_after_utc:
                 yield f"{entry.sha256} {entry.subject}: not valid now"
             if chain_of(certificate, anchors) is None:
                 yield f"{entry.sha256} {entry.subject}: no way to a root of the bundle"
 
     def add(
-        self, certificates: Sequence[x509.Certificate], source: str, date: dt.date, *, development: bool
+        self, certificates: Sequence[VendorCertificate], source: str, date: dt.date, *, development: bool
     ) -> list[Entry]:
         """Add what is not there yet and write the bundle; returns the new entries.
 
@@ -98,7 +95,7 @@ class Bundle:
         added = [entry for digest, entry in new.items() if digest not in known]
         self._folder.mkdir(parents=True, exist_ok=True)
         for one in certificates:
-            (self._folder / f"{digest_of(one)}.pem").write_bytes(one.public_bytes(Encoding.PEM))
+            (self._folder / f"{digest_of(one)}.pem").write_text(pem_of(one), encoding="ascii")
         self._write((*self.entries, *added))
         return added
 
@@ -116,56 +113,50 @@ class Bundle:
         text = msgspec.json.format(msgspec.json.encode(self.entries), indent=1)
         (self._folder / LIST).write_bytes(text + b"\n")
 
-    def _read(self, entry: Entry) -> x509.Certificate:
+    def _read(self, entry: Entry) -> VendorCertificate:
         path = self._folder / f"{entry.sha256}.pem"
         try:
-            certificate = x509.load_pem_x509_certificate(path.read_bytes())
-        except (OSError, *_UNREADABLE) as error:
+            (certificate,) = load_vendor_certificates(path.read_bytes())
+        except (OSError, ValueError) as error:
             raise BundleError(f"{path}: unreadable") from error
         if digest_of(certificate) != entry.sha256 or kind_of(certificate) is not entry.kind:
             raise BundleError(f"{path}: not what {LIST} says of it")
         return certificate
 
 
-def digest_of(certificate: x509.Certificate) -> str:
+def digest_of(certificate: VendorCertificate) -> str:
     """Return the SHA-256 of the DER, hex."""
-    return hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+    return hashlib.sha256(certificate.der).hexdigest()
 
 
-def kind_of(certificate: x509.Certificate) -> Kind:
+def kind_of(certificate: VendorCertificate) -> Kind:
     """A root is signed by its own key. BundleError for what issues nothing."""
-    if not may_issue(certificate):
+    if not may_issue(certificate.parsed):
         raise BundleError(f"{digest_of(certificate)}: not a CA's certificate")
-    try:
-        certificate.verify_directly_issued_by(certificate)
-    except (InvalidSignature, *_UNREADABLE):
-        return Kind.INTERMEDIATE
-    return Kind.ROOT
+    return Kind.ROOT if certificate.is_issued_by(certificate) else Kind.INTERMEDIATE
 
 
-def read_tree(path: Path) -> list[x509.Certificate]:
+def read_tree(path: Path) -> list[VendorCertificate]:
     """Return all certificates of a file or of a tree as vendors publish them (.cer, .crt, .der, .pem).
 
     BundleError if one can't be read or there is none: a bundle that lacks a vendor without a word refuses its boxes.
     """
     wanted = {".cer", ".crt", ".der", ".pem"}
     files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.suffix.lower() in wanted)
-    found: list[x509.Certificate] = []
+    found: list[VendorCertificate] = []
     for file in files:
-        data = file.read_bytes()
         try:
-            pem = b"-----BEGIN CERTIFICATE" in data
-            found += x509.load_pem_x509_certificates(data) if pem else [x509.load_der_x509_certificate(data)]
-        except _UNREADABLE as error:
+            found += load_vendor_certificates(file.read_bytes())
+        except ValueError as error:
             raise BundleError(f"{file}: not a certificate") from error
     if not found:
         raise BundleError(f"{path}: no certificate")
     return found
 
 
-def _entry(certificate: x509.Certificate, source: str, date: dt.date, *, development: bool) -> Entry:
-    subject = certificate.subject.rfc4514_string()
-    if SOFTWARE in f"{subject} {certificate.issuer.rfc4514_string()}" and not development:
+def _entry(certificate: VendorCertificate, source: str, date: dt.date, *, development: bool) -> Entry:
+    subject = certificate.parsed.subject.rfc4514_string()
+    if SOFTWARE in f"{subject} {certificate.parsed.issuer.rfc4514_string()}" and not development:
         raise BundleError(f"{subject}: the maker of software TPMs, for development only")
     return Entry(digest_of(certificate), subject, kind_of(certificate), source, date.isoformat(), development)
 

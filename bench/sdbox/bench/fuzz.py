@@ -10,11 +10,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sdbox.attestation.endorsement import Anchors, certificate_failures, read_certificate
+from sdbox.attestation.endorsement import Anchors, certificate_failures
 from sdbox.attestation.evidencefile import EvidenceFormatError, read_evidence
 from sdbox.attestation.keys import load_key
 from sdbox.attestation.policy import PolicyFormatError, read_policy
 from sdbox.attestation.structures import NotAQuote, StructureError, parse_quote, parse_signature
+from sdbox.attestation.vendorcert import load_vendor_certificate
 from sdbox.bench.fuzz_certificates import KEY, card_certificate
 from sdbox.boot.authenticode import authenticode_sha256
 from sdbox.boot.eventlog import EventLogError, parse_event_log
@@ -130,7 +131,7 @@ def _minutiae(data: bytes) -> None:
 
 def _certificate(data: bytes) -> None:
     """Read it, and judge it as at enrolment: by itself, and as its own root."""
-    certificate = read_certificate(data)
+    certificate = load_vendor_certificate(data)
     now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
     for roots in ((), (certificate,)):
         list(certificate_failures(data, _EK, Anchors(roots, (certificate,)), now))

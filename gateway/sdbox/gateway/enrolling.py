@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sdbox.attestation.codes import failure
@@ -15,6 +14,7 @@ from sdbox.attestation.credential import EkPublicKey
 from sdbox.attestation.endorsement import certificate_failures, inventory_failures, kind_failures, template_failures
 from sdbox.attestation.factory import FactoryError, read_inventory, read_record
 from sdbox.attestation.roots import Bundle, BundleError
+from sdbox.attestation.vendorcert import load_vendor_certificates
 from sdbox.attestation.verdict import Failure
 from sdbox.gateway.config import ConfigError
 from sdbox.protocol.values import BoxId
@@ -76,6 +76,6 @@ def _der(certificate: bytes) -> bytes:
     if not certificate.startswith(b"-----BEGIN"):
         return certificate
     try:
-        return x509.load_pem_x509_certificate(certificate).public_bytes(Encoding.DER)
-    except (ValueError, x509.InvalidVersion):
+        return load_vendor_certificates(certificate)[0].der
+    except (ValueError, IndexError):
         return certificate
