@@ -20,6 +20,7 @@ from sdbox.protocol.reasons import Reason, Refusal
 from tests.service.gateway_bench import Bench, SoftSigner, card, container, running_bench
 from tests.service.gateway_site import Gateway, running_gateway
 from tests.unit.channel_certificates import Authority
+from tests.unit.test_odd_certificates import UNREADABLE
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +237,17 @@ def test_a_bubble_with_fresh_finger_is_entered_only_after_a_proof_of_its_own(ben
 
     with running_gateway(site) as gateway:
         asyncio.run(way(gateway))
+
+
+@pytest.mark.parametrize("what", ["year 0", "number 0", "an X.400 address", "nothing"])
+def test_an_odd_certificate_costs_the_others_nothing(bench: Bench, what: str) -> None:
+    """The library raises for these when their fields are compared, not when they are read."""
+
+    async def way() -> None:
+        signer = bench.container("atlas")
+        async with bench.attested() as channel:
+            (offer,) = await channel.prove_card((UNREADABLE[what], *card(signer)), signer)
+            assert offer.project == "atlas"
+
+    asyncio.run(way())
+    assert not [event for event in bench.gateway.events() if event.get("reason") == "internal"]
