@@ -17,7 +17,6 @@ OTHER_APPLICATIONS: Final = {
     "A000000063504B43532D3135": "PKCS#15",
     "A0000001510000": "GlobalPlatform card manager",
     "A0000006472F0001": "FIDO",
-    "A00000039742544659": "CNS / IAS",
 }
 """Applications that no variant names, but which say what kind of card it is (ISO 7816-5 registered identifiers)."""
 
