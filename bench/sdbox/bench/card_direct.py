@@ -46,7 +46,9 @@ def _slot(library: Any, reader: str, label: str | None) -> Slot:  # noqa: ANN401
 def _times(session: Any, slot: Slot, turns: int) -> list[float]:  # noqa: ANN401 - as above
     keys = {bytes(key[Attribute.ID]): key for key in session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})}
     pss = Mechanism.RSA_PKCS_PSS in slot.get_mechanisms()
-    for certificate in session.get_objects({Attribute.CLASS: ObjectClass.CERTIFICATE}):
+    for certificate in list(
+        session.get_objects({Attribute.CLASS: ObjectClass.CERTIFICATE})
+    ):  # a search is an operation
         key, public = keys.get(bytes(certificate[Attribute.ID])), public_key_of(value_of(certificate))
         offered = [scheme for scheme in SCHEMES if pss or scheme != 0x0804]
         scheme = None if public is None else choose_scheme(public, offered)
