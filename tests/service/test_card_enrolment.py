@@ -18,6 +18,7 @@ from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.pcsc import CardLine
 from sdbox.smartcard.piv import PivApplication
 from sdbox.smartcard.variants import variant_named
+from sdbox.smartcard.virtual.personalise import Project, card_serial
 from sdbox.smartcard.virtual.piv_admin import DEVELOPMENT_KEY
 from tests.unit.test_smartcard_enrolment import CENTRE, Operator
 
@@ -71,3 +72,29 @@ def test_a_blank_card_gets_its_finger_and_opens(tmp_path: Path) -> None:
 
         assert asyncio.run(scene()) == ["atlas", "boreal"]
         assert card.events.count("write") == 1
+
+
+@pytest.mark.parametrize("name", ["sc-hsm-bio", "goid"])
+def test_a_blank_card_with_a_sensor_gets_its_finger(tmp_path: Path, name: str) -> None:
+    """The command says what to do on the card itself; no key of the card and no sensor of the box is needed."""
+    serial = f"SDB{card_serial(name, (Project('atlas'), Project('boreal')))}"
+    (tmp_path / "ca.pem").write_bytes(CENTRE.certificate.public_bytes(Encoding.PEM))
+    (tmp_path / "word").write_bytes(Operator().word(new_statement(serial, "1042", 1)))
+    with running_pcscd() as pcscd, emulated_card(pcscd, name, options=["--finger", ""]) as card:
+        card.insert()
+        wait_for(sees_card, "PC/SC to see the card")
+        files = ["--authorisation", "word", "--ca", "ca.pem", "--spent", "spent"]
+        command = [sys.executable, "-m", "sdbox.smartcard.cli", "enrol", "--reader", READER, *files]
+        with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as desk:
+            assert desk.stderr is not None
+            for line in desk.stderr:
+                card.tell("auto pin" if "PIN" in line else "auto good")
+        assert desk.returncode == 0
+        assert "finger enrolled" in card.events
+        if name == "sc-hsm-bio":  # Debian 12's OpenSC can't open the other
+            asyncio.run(opens(name))
+
+
+async def opens(name: str) -> None:
+    async with await CardWorker.start(variant_named(name), READER) as worker:
+        assert (await worker.login(None)).containers

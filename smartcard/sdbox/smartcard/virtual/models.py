@@ -43,10 +43,12 @@ class Parts:
 
 
 def _sc_hsm_bio(parts: Parts) -> Blockable:
+    parts.sensor.enrolled = parts.finger or None
     return ScHsmCard(parts.serial, parts.containers, parts.sensor, parts.report)
 
 
 def _goid(parts: Parts) -> Blockable:
+    parts.sensor.enrolled = parts.finger or None
     return GoidCard(parts.serial, parts.containers, parts.sensor, parts.report, parts.root)
 
 

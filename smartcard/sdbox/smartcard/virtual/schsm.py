@@ -18,6 +18,8 @@ from sdbox.smartcard.virtual.personalise import CardKey, FilledContainer
 from sdbox.smartcard.virtual.schsm_sign import sign
 from sdbox.smartcard.virtual.schsm_write import Memory, delete, generate, update
 from sdbox.smartcard.virtual.sensor import Capture, Report, Sensor
+from sdbox.smartcard.virtual.soc_manager import AID as SOC_MANAGER
+from sdbox.smartcard.virtual.soc_manager import SocManager
 from sdbox.smartcard.virtual.tlv import tlv
 
 ATR: Final = bytes.fromhex("3BFE1800008131FE45803181544853434D31738021408107FA")  # SmartCard-HSM, contact, T=1
@@ -37,6 +39,8 @@ class ScHsmCard:
 
     def __init__(self, serial: str, containers: Sequence[FilledContainer], sensor: Sensor, report: Report) -> None:
         self.sensor = sensor
+        self._manager = SocManager(sensor, report)
+        self._managing = False
         self.tries = MAX_TRIES
         self._report = report
         self._pin = secrets.token_bytes(8)  # shares the counter with the finger; nobody knows it
@@ -57,7 +61,8 @@ class ScHsmCard:
         self.power()
 
     def power(self) -> None:
-        self._selected = False
+        self._selected = self._managing = False
+        self._manager.power()
         self._user_ok = False
         self._file: int | None = None
 
@@ -81,6 +86,8 @@ class ScHsmCard:
             return word(Status.NO_CLASS)  # also FF CA: an answer would mean "contactless" to OpenSC
         if command.ins == 0xA4 and command.p1 == 0x04:
             return self._select_applet(command)
+        if self._managing:
+            return self._manager.process(command)
         handler = self._handlers.get(command.ins)
         return handler(command) if handler and self._selected else word(Status.NO_INSTRUCTION)
 
@@ -91,6 +98,9 @@ class ScHsmCard:
 
     def _select_applet(self, command: Command) -> bytes:
         self.power()  # selecting anew ends the login: what OpenSC before 0.24 did at C_Logout
+        if command.data == SOC_MANAGER:
+            self._managing = True
+            return word(Status.OK)
         if command.data != AID:
             return word(Status.NOT_FOUND)
         self._selected = True
@@ -127,7 +137,7 @@ class ScHsmCard:
         if command.p2 == SO_PIN:
             return word(TRIES_LEFT | 15)
         if command.p2 == FINGER:
-            return self._counter()
+            return word(Status.NO_REFERENCE) if self.sensor.enrolled is None else self._counter()
         if command.p2 != USER_PIN:
             return word(Status.NO_REFERENCE)
         if command.data:
@@ -142,6 +152,8 @@ class ScHsmCard:
     def _finger(self) -> bytes:
         if not self.tries:
             return word(Status.BLOCKED)
+        if self.sensor.enrolled is None:
+            return word(Status.NO_REFERENCE)
         capture = self.sensor.capture()
         if capture is Capture.TIMEOUT:
             return word(Status.NO_TOUCH)  # no try lost

@@ -30,6 +30,7 @@ class Sensor:
         self._waiting = False
         self._finger: str | None = None
         self._auto: str | None = None
+        self.enrolled: str | None = ENROLLED  # whose finger the card knows
 
     def touch(self, finger: str) -> bool:
         """Put a finger down; False if the sensor is off, so that it is not noticed."""
@@ -54,13 +55,22 @@ class Sensor:
 
     def capture(self) -> Capture:
         """Wait for one touch and compare it."""
+        finger = self._one_touch()
+        capture = Capture.TIMEOUT if finger is None else Capture.MATCH if finger == self.enrolled else Capture.NO_MATCH
+        self._report(f"sensor {capture.value}")
+        return capture
+
+    def take(self) -> str | None:
+        """Wait for one touch and return whose it was; None if nobody touched it."""
+        finger = self._one_touch()
+        self._report("sensor timeout" if finger is None else "sensor touched")
+        return finger
+
+    def _one_touch(self) -> str | None:
         with self._condition:
             self._finger, self._waiting = None, True
         self._report("sensor wait")  # only now: a script that touches at this line must be noticed
-        finger = self._wait()
-        capture = Capture.TIMEOUT if finger is None else Capture.MATCH if finger == ENROLLED else Capture.NO_MATCH
-        self._report(f"sensor {capture.value}")
-        return capture
+        return self._wait()
 
     def _wait(self) -> str | None:
         deadline = time.monotonic() + self._seconds
