@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from sdbox.attestation.appraisal import Expected, appraise
-from sdbox.attestation.credential import make_credential
+from sdbox.attestation.credential import default_ek_name, make_credential
 from sdbox.attestation.enrolment import read_endorsement
 from sdbox.attestation.evidence import Request, collect
 from sdbox.attestation.keys import public_key
 from sdbox.attestation.structures import name_of, parse_public
-from sdbox.attestation.templates import EK_TEMPLATE, default_ek_name
+from sdbox.attestation.templates import EK_TEMPLATE
 from sdbox.attestation.tpm import Tpm, open_tpm
 from sdbox.attestation.verdict import Verdict
 from sdbox.boot.reference import ReferenceValues

@@ -13,10 +13,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from sdbox.attestation.credential import make_credential
+from sdbox.attestation.credential import default_ek_name, make_credential
 from sdbox.attestation.enrolment import read_endorsement
 from sdbox.attestation.evidence import Request, collect
-from sdbox.attestation.templates import default_ek_name
 from sdbox.attestation.tpm import open_tpm
 from sdbox.protocol.values import BoxId, Evidence
 

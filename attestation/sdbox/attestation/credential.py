@@ -13,6 +13,9 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.kdf.kbkdf import KBKDFHMAC, CounterLocation, Mode
 
+from sdbox.attestation.structures import name_of
+from sdbox.attestation.templates import EK_TEMPLATE
+
 EkPublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 SECRET_SIZE = 32
 _IDENTITY = b"IDENTITY\0"
@@ -42,6 +45,17 @@ def make_credential(ek: EkPublicKey, ak_name: bytes, secret: bytes) -> tuple[byt
     mac = hmac.HMAC(_kdfa(template, seed, b"INTEGRITY", (b"", digest_bits)), template.hash)
     mac.update(identity + ak_name)
     return _sized(_sized(mac.finalize()) + identity), _sized(encrypted_seed)
+
+
+def default_ek_name(ek: EkPublicKey) -> bytes:
+    """Return the Name of the EK of the TCG default template for RSA 2048 (L-1) that has this public key.
+
+    ValueError if none can have it. The template fixes everything of the public area but the modulus.
+    """
+    if not isinstance(ek, rsa.RSAPublicKey) or (ek.key_size, ek.public_numbers().e) != (2048, 65537):
+        raise ValueError("not the key of the TCG default template for RSA 2048")
+    size = ek.key_size // 8
+    return name_of(EK_TEMPLATE[:-size] + ek.public_numbers().n.to_bytes(size, "big"))
 
 
 def _template(ek: EkPublicKey) -> _Template:

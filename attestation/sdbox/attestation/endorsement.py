@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID, ObjectIdentifier
 
 from sdbox.attestation.codes import failure
-from sdbox.attestation.credential import EkPublicKey
-from sdbox.attestation.templates import default_ek_name, is_default_ek
+from sdbox.attestation.credential import EkPublicKey, default_ek_name
+from sdbox.attestation.templates import is_default_ek
 from sdbox.attestation.vendorcert import VendorCertificate, load_vendor_certificate
 from sdbox.attestation.verdict import Failure
 

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import struct
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
-from sdbox.attestation.structures import Algorithm, Attributes, name_of
+from sdbox.attestation.structures import Algorithm, Attributes
 
 _BOTH = Attributes.FIXED_TPM | Attributes.FIXED_PARENT | Attributes.SENSITIVE_DATA_ORIGIN | Attributes.RESTRICTED
 _AK_ATTRIBUTES = _BOTH | Attributes.USER_WITH_AUTH | Attributes.NO_DA | Attributes.SIGN
 _EK_ATTRIBUTES = _BOTH | Attributes.ADMIN_WITH_POLICY | Attributes.DECRYPT
-_EXPONENT, _UNIQUE = 65537, 256  # a public area says 0 for this exponent; bytes of the modulus
+_UNIQUE = 256  # bytes of the modulus
 _P256, _CFB, _AES_BITS, _RSA_BITS = 0x0003, 0x0043, 128, 2048
 
 # PolicySecret(TPM_RH_ENDORSEMENT), "PolicyA" of the TCG EK Credential Profile 2.5, B.6.2.
@@ -42,10 +40,3 @@ EK_TEMPLATE = (
 def is_default_ek(public: bytes) -> bool:
     """Whether a TPMT_PUBLIC is that template with a modulus: a key that decrypts and never signs (checklist 3)."""
     return len(public) == len(EK_TEMPLATE) and public[:-_UNIQUE] == EK_TEMPLATE[:-_UNIQUE]
-
-
-def default_ek_name(ek: object) -> bytes:
-    """Return the Name of an EK of that template. ValueError if no such EK has the public key `ek`."""
-    if not isinstance(ek, RSAPublicKey) or (ek.key_size, ek.public_numbers().e) != (_RSA_BITS, _EXPONENT):
-        raise ValueError("not the key of the TCG default template for RSA 2048")
-    return name_of(EK_TEMPLATE[:-_UNIQUE] + ek.public_numbers().n.to_bytes(_UNIQUE, "big"))

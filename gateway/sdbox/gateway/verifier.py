@@ -14,11 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from sdbox.attestation.appraisal import Expected, Memory, appraise
-from sdbox.attestation.credential import EkPublicKey, make_credential
+from sdbox.attestation.credential import EkPublicKey, default_ek_name, make_credential
 from sdbox.attestation.ear import Subject
 from sdbox.attestation.logchecks import Facts
 from sdbox.attestation.policy import Policy, PolicyFormatError, read_policy, selection
-from sdbox.attestation.templates import default_ek_name
 from sdbox.attestation.verdict import Seen, Verdict
 from sdbox.boot.firmware import FirmwareError, read_profile
 from sdbox.boot.reference import ReferenceFormatError, ReferenceValues, read_reference
