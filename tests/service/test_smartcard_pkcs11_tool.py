@@ -29,7 +29,7 @@ from sdbox.smartcard.probe import probe_card
 from sdbox.smartcard.recognise import recognise
 from sdbox.smartcard.values import LoginMethod
 from sdbox.smartcard.variants import Variant, variant_named, variants_for
-from tests.service.smartcard_cases import key_cases, key_ids
+from tests.service.smartcard_cases import cases, key_cases, key_ids
 
 pytestmark = pytest.mark.root
 PROJECTS = ("atlas", "boreal", "cassini")
@@ -110,6 +110,27 @@ def test_openscs_own_test_and_a_signature(folder: Path, name: str, kind: str, pl
     else:
         assert isinstance(key_of_card, ec.EllipticCurvePublicKey)
         key_of_card.verify(signature, CONTENT, ec.ECDSA(hashes.SHA256()))
+
+
+FULL = 20
+FULL_CASES = [(name, place) for name, place in cases() if place == "box" or name in ("ias-ecc", "piv", "sc-hsm-bio")]
+
+
+@pytest.mark.parametrize(("name", "place"), [one for one in FULL_CASES if variant_named(one[0]).module is not None])
+def test_a_full_card_shows_all_its_keys_and_the_last_one_signs(folder: Path, name: str, place: str) -> None:
+    stack, variant = stack_named(place), variant_named(name)
+    tool, names = Tool(stack, variant), [f"p{number:02}" for number in range(min(FULL, variant.containers))]
+    with running_pcscd(stack) as pcscd, emulated_card(pcscd, name, names) as card:
+        card.insert()
+        card.tell("auto good")
+        stack.wait_for_card(READER)
+        listed = tool("--list-objects", "--type", "privkey").stdout
+        (folder / "content").write_bytes(mechanism_for(name, variant.kinds[0])[1])
+        files = ["--input-file", str(folder / "content"), "--output-file", str(folder / "signature")]
+        last = ["--id", key_ids(name)[len(names) - 1], "--mechanism", mechanism_for(name, variant.kinds[0])[0]]
+        tool("--sign", *last, *files)
+    assert listed.count("Usage:") >= len(names), "OpenPGP and YubiKey have keys that are no containers"
+    assert (folder / "signature").stat().st_size >= 64
 
 
 @pytest.mark.parametrize("name", ["gids", "isoapplet"])
