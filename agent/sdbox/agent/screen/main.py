@@ -12,7 +12,6 @@ from sdbox.agent.screen.toolkit import GLib, Gtk
 from sdbox.agent.screen.xserver import XKeepAlive
 
 RDP_USER = "sdbox-rdp"
-BACKGROUND = 5  # painting waits for the agent: for the evidence at the start, for the keys to be wiped at the end
 SCREEN_READERS = (Path("/usr/bin/orca"), Path("/usr/bin/brltty"))  # with one of them the accessibility bus is used
 
 
@@ -23,7 +22,6 @@ def main() -> None:
             "AT_SPI_BUS_ADDRESS", None
         )  # nobody listens there, and its start is a second of an emulated boot
         os.environ["GTK_A11Y"] = "none"
-    os.nice(BACKGROUND)
     GLib.set_prgname("sdbox-screen")
     GLib.set_application_name("SD-Box")
     if not Gtk.init_check():
