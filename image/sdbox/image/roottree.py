@@ -20,7 +20,6 @@ from sdbox.image.source import Source
 
 REMOVED, PROGRAMS, KEPT_UNITS = "image/trim/remove.txt", "image/trim/programs.txt", "image/units/keep.txt"
 ROOT_MODULES, INITRD_MODULES = "image/modules/root.txt", "image/modules/initrd.txt"
-FONT_CACHE = ("/var/cache/fontconfig", "/usr/lib/fontconfig/cache")
 
 # Where the files beside a component's Python package go: folder of the component, pattern, place on the box.
 COMPONENT_FILES = (
@@ -163,9 +162,7 @@ def lock_passwords(tree: Path) -> None:
 
 
 def _cache_fonts(tree: Path) -> None:
-    """Make the font cache under /usr: /var is empty memory, and a cache made at start-up costs seconds."""
-    conf = tree / "etc/fonts/fonts.conf"
-    conf.write_text(conf.read_text(encoding="utf-8").replace(*FONT_CACHE), encoding="utf-8")
+    """Make the font cache where fonts.conf has it, under /usr: one made at start-up costs seconds."""
     for path in (tree / "usr/share/fonts", *(tree / "usr/share/fonts").rglob("*")):
         os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)  # as mkfs.erofs will set them, else the cache is stale
     run_inside("font cache", tree, ["fc-cache", "--force", "--system-only"])

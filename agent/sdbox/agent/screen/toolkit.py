@@ -23,6 +23,9 @@ sys.modules.setdefault("asyncio", _asyncio_stand_in())
 sys.modules.setdefault("gi._option", ModuleType("gi._option"))
 
 import gi  # noqa: E402 - after the stand-in
+from gi.docstring import set_doc_string_generator  # noqa: E402
+
+set_doc_string_generator(lambda _info: "")  # nobody reads them here, and each is a walk through the typelib
 
 for _namespace, _version in (("Gdk", "4.0"), ("Graphene", "1.0"), ("Gsk", "4.0"), ("Gtk", "4.0")):
     gi.require_version(_namespace, _version)
