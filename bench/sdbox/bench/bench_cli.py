@@ -12,14 +12,21 @@ from rich.console import Console
 from rich.table import Table
 
 from sdbox.bench.bench_attest import measure_attest
+from sdbox.bench.bench_boot import measure_boot
 from sdbox.bench.bench_card import measure_card
 from sdbox.bench.bench_fuzz import measure_fuzz
 from sdbox.bench.bench_way import Row, measure_way
 from sdbox.bench.hands import Unexpected
 from sdbox.bench.run_cli import require_host
 
-ROWS = {"attest": measure_attest, "card": measure_card, "fuzz": measure_fuzz, "way": measure_way}
-NEED_THE_STAND = {"way"}
+ROWS = {
+    "attest": measure_attest,
+    "boot": measure_boot,
+    "card": measure_card,
+    "fuzz": measure_fuzz,
+    "way": measure_way,
+}
+NEED_THE_STAND = {"boot", "way"}
 
 
 @click.command(epilog="Example: sdbox bench way --json > way.json")

@@ -45,6 +45,12 @@ def group_members(group: int) -> dict[int, str]:
     return members
 
 
+def processor_seconds(pid: int) -> float:
+    """Return what a process has taken of the processors so far, all its threads (proc_pid_stat(5): utime, stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Child:
     """One running program. `log` gets its standard output and error; `name` is used in messages."""
 

@@ -19,7 +19,7 @@ from typing import Self
 from PIL import Image
 
 from sdbox.host.tools import tools_command
-from sdbox.qemu.child import Child, ChildFailed
+from sdbox.qemu.child import Child, ChildFailed, group_members, processor_seconds
 from sdbox.qemu.console import Console
 from sdbox.qemu.deadline import Overdue, wait_for
 from sdbox.qemu.keyboard import strokes
@@ -30,6 +30,7 @@ from sdbox.qemu.spec import MachineSpec, arguments
 from sdbox.qemu.tpm import TpmProcess
 
 QMP_SECONDS = 20.0
+EMULATOR = "qemu-system"  # its process's name begins so
 SENSOR_SERIAL = "sdbox-sensor"  # of the bridge: the box's udev rule knows its sensor by it
 
 
@@ -94,6 +95,12 @@ class Machine:
         if self._child is None:
             raise ChildFailed("the machine is off")
         self._child.check()
+
+    def processor_seconds(self) -> float:
+        """Return the processor time that the emulator has taken since power-on: neighbours stretch it but little."""
+        self.check()
+        group = group_members(self._child.pid) if self._child else {}
+        return sum(processor_seconds(pid) for pid, name in group.items() if name.startswith(EMULATOR))
 
     def qmp(self, command: str, seconds: float = QMP_SECONDS, **arguments: object) -> object:
         """Return QEMU's reply to a QMP command; ChildFailed if the machine is off, QmpFailed if it refuses."""
