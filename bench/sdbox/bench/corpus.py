@@ -22,6 +22,7 @@ from sdbox.attestation.bootchecks import microcode_of
 from sdbox.attestation.evidencefile import read_evidence
 from sdbox.bench.changed import Outcome, power_on
 from sdbox.bench.changes import CHANGES, Change
+from sdbox.bench.hands import Unexpected
 from sdbox.bench.lab import Lab
 from sdbox.bench.stand import BOX, development_tpm
 from sdbox.boot.eventlog import parse_event_log
@@ -32,6 +33,8 @@ from sdbox.boot.replay import VerifiedEvent, verify
 from sdbox.host.places import cache_folder
 from sdbox.image.build import BuildRequest, BuiltImage, build_image
 from sdbox.protocol.values import Evidence
+from sdbox.qemu.child import ChildFailed
+from sdbox.qemu.deadline import Overdue
 
 MODEL = "OVMF"
 POLICY, FIRMWARE = "policy.json", "firmware.json"
@@ -86,13 +89,18 @@ def changes() -> dict[str, Change]:
     return CHANGES | {OLDER: Change("the image built before this one, signed by us", _older, checks, "box-image")}
 
 
-def _learn(recorder: Recorder, folder: Path) -> None:
-    """Make policy and firmware profile of what a good boot shows; until then the gateway expects what is nowhere."""
+def _begin(recorder: Recorder, folder: Path) -> None:
+    """Record a good boot to learn from; until then the gateway expects what is nowhere."""
     nothing = FirmwareProfile("unknown", {str(index): "00" * 32 for index in PINNED})
     (folder / POLICY).write_text("{}\n")
     (folder / FIRMWARE).write_bytes(write_profile(nothing))
     recorder.expect(folder)
     recorder.record("unknown", CHANGES["good"], folder / "good.json")
+    learn(folder)
+
+
+def learn(folder: Path) -> None:
+    """Write policy and firmware profile of FOLDER/good.json, whose machine whoever calls this vouches for."""
     good = read_evidence((folder / "good.json").read_bytes()).evidence
     profile = learn_profile(MODEL, good.event_log, dict(good.pcrs))
     seen = microcode_of({MICROCODE_PCR: _measured(good)})
@@ -104,7 +112,8 @@ def _learn(recorder: Recorder, folder: Path) -> None:
 
 def _measured(good: Evidence) -> list[VerifiedEvent]:
     pinned = {MICROCODE_PCR: good.pcrs[MICROCODE_PCR]}
-    return list(verify(parse_event_log(good.event_log), Bank.SHA256, pinned).events)
+    log = verify(parse_event_log(good.event_log), Bank.SHA256, pinned)
+    return [event for event in log.events if event.pcr == MICROCODE_PCR]
 
 
 def record(folder: Path, names: Sequence[str]) -> bool:
@@ -114,18 +123,23 @@ def record(folder: Path, names: Sequence[str]) -> bool:
     fits = True
     with recording(image) as recorder:
         if not (folder / POLICY).exists() or not (folder / FIRMWARE).exists():
-            _learn(recorder, folder)
+            _begin(recorder, folder)
         recorder.expect(folder)
         for name in names:
             change = changes()[name]
-            outcome = recorder.record(name, change, folder / f"{name}.json")
+            try:
+                outcome = recorder.record(name, change, folder / f"{name}.json")
+            except (Overdue, Unexpected, ChildFailed) as error:  # the others are still worth knowing
+                outcome = Outcome(f"nothing: {error}"[:200], ())
             fits &= outcome.fits(change)
-            columns = (name, outcome.screen or "let in", " ".join(outcome.record) or "-")
-            print(
-                f"{columns[0]:20} {columns[1]:16} {columns[2]:40} {'PASS' if outcome.fits(change) else 'FAIL'}",
-                flush=True,
-            )
+            print(row(name, outcome, passed=outcome.fits(change)), flush=True)
     return fits
+
+
+def row(name: str, outcome: Outcome, *, passed: bool) -> str:
+    """Return a line of the table: case, screen, record, verdict."""
+    seen = f"{outcome.screen or 'let in':16} {' '.join(outcome.record) or '-':40}"
+    return f"{name:16} {seen} {'PASS' if passed else 'FAIL'}"
 
 
 def main(arguments: list[str]) -> None:
