@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sdbox.agent.attest import PATIENCE_SECONDS
 from sdbox.agent.events import Acknowledge
 from sdbox.agent.machine import State
 from sdbox.agent.screen.texts import Language, explain
@@ -71,6 +72,20 @@ def test_a_busy_tpm_is_tried_again_before_anything_is_said(plain: Bench, bus: Bu
         async with running_agent(through(plain, bus.tcti), tmp_path, lambda _: NoTunnel()) as agent:
             await until("the TPM to be asked", lambda: len(bus.traffic()) > 5)
             assert agent.agent.state is not State.REFUSED_LINK
+            bus.plan()
+            await agent.until(State.INSERT_CARD)
+
+    asyncio.run(scene())
+
+
+def test_a_tpm_that_stays_busy_is_told_and_heals_by_itself(plain: Bench, bus: Bus, tmp_path: Path) -> None:
+    bus.plan(answer={"*": 0x90A})
+
+    async def scene() -> None:
+        async with running_agent(through(plain, bus.tcti), tmp_path, lambda _: NoTunnel()) as agent:
+            agent.agent.parts.link._since -= PATIENCE_SECONDS  # as if that long had passed
+            await agent.until(State.REFUSED_LINK)
+            assert agent.view.reason == "box-tpm-busy"
             bus.plan()
             await agent.until(State.INSERT_CARD)
 
