@@ -6,6 +6,7 @@ a command or two, and so does its key's description.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,7 @@ from sdbox.bench.bench_card import COMPRESSED, commands, projects
 from sdbox.bench.card_emulated import emulated_card
 from sdbox.bench.card_reader import READER, Pcscd, running_pcscd, sees_card, wait_for
 from sdbox.bench.card_visit import Visit, times_read, visit
-from sdbox.smartcard.filecache import MEMORY, PREFIX
+from sdbox.smartcard.filecache import MEMORY, PREFIX, VARIABLE, file_cache
 from sdbox.smartcard.glimpse import glimpse
 from sdbox.smartcard.values import LoginMethod, LoginStatus
 from sdbox.smartcard.variants import variant_named
@@ -31,6 +32,7 @@ MOST = {  # to the first answer, from there to "ready to sign", at a switch; wit
     "sc-hsm-bio": (35, 2, 1),
 }
 TWICE = {"openpgp": 2}  # OpenSC asks for data object 7F21, and then for its first occurrence
+NOBODY = 65534
 EACH_MORE = {"piv": 3, "piv-occ": 2, "sc-hsm-bio": 7}  # commands for each further container, over the whole insertion
 
 
@@ -74,10 +76,30 @@ def test_twenty_containers_are_read_once_each(pcscd: Pcscd, variant: str) -> Non
 
 def test_nothing_of_a_card_is_left_in_memory(pcscd: Pcscd) -> None:
     """OpenSC's cache is there while it opens the card only; what a killed worker left goes with the next one."""
-    left = MEMORY / f"{PREFIX}{2**22}-left"  # no process has that number
+    left = MEMORY / f"{PREFIX}{2**22}"  # no process has that number
     left.mkdir()
     visited(pcscd, "sc-hsm-bio", 1)
     assert list(MEMORY.glob(f"{PREFIX}*")) == []
+
+
+def test_a_folder_that_somebody_else_made_is_not_used() -> None:
+    """What a module reads from its cache it believes as it would the card."""
+    folder = MEMORY / f"{PREFIX}{os.getpid()}"
+    folder.mkdir()
+    try:
+        os.chown(folder, NOBODY, NOBODY)
+        with file_cache():
+            assert VARIABLE not in os.environ
+        os.chown(folder, 0, 0)
+        with file_cache():
+            assert os.environ[VARIABLE] == str(folder)
+            (folder / "opensc").mkdir()
+            (folder / "opensc" / "file").touch()
+        assert VARIABLE not in os.environ
+        assert not folder.exists()
+    finally:
+        if folder.exists():
+            folder.rmdir()
 
 
 def test_the_screen_can_ask_for_a_pin_before_any_certificate_is_read(pcscd: Pcscd) -> None:

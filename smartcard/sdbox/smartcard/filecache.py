@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,8 +22,9 @@ VARIABLE: Final = "XDG_CACHE_HOME"
 def file_cache() -> Iterator[None]:
     """Let OpenSC cache what it reads within the block; without a place in memory it caches nothing."""
     _sweep()
+    folder = MEMORY / f"{PREFIX}{os.getpid()}"
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=MEMORY))
+        folder.mkdir(0o700)  # fails if anybody was there before: nothing of theirs is read
     except OSError:
         yield
         return
@@ -34,13 +33,25 @@ def file_cache() -> Iterator[None]:
         yield
     finally:
         del os.environ[VARIABLE]
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
 
 
 def _sweep() -> None:
-    """Remove what a worker left that was killed while it opened a card."""
+    """Remove what a worker left that was killed while it opened a card; its number may be ours by now."""
     for folder in MEMORY.glob(f"{PREFIX}*"):
-        pid = folder.name.removeprefix(PREFIX).partition("-")[0]
-        with contextlib.suppress(OSError):  # another user's: not ours to remove
-            if not Path("/proc", pid).exists() and folder.stat().st_uid == os.geteuid():
-                shutil.rmtree(folder, ignore_errors=True)
+        pid = folder.name.removeprefix(PREFIX)
+        gone = pid == str(os.getpid()) or not Path("/proc", pid).exists()
+        with contextlib.suppress(OSError):
+            if gone and folder.lstat().st_uid == os.geteuid():
+                _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder of ours; shutil would cost a worker's start a twentieth."""
+    with contextlib.suppress(OSError):
+        for path in sorted(folder.rglob("*"), reverse=True):
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink()
+        folder.rmdir()
