@@ -47,14 +47,14 @@ def token_label(variant: Variant) -> str | None:
 
 
 def make_token(variant: Variant, containers: Sequence[FilledContainer], folder: Path, pin: str = PIN) -> Path:
-    """Make the token of `variant` in `folder`/tokens and return the SoftHSM configuration that finds it."""
+    """Make the token of `variant` in `folder`/tokens, its certificates beside it; return the configuration that finds it."""
     (folder / "tokens").mkdir()
     conf = folder / "softhsm2.conf"
     conf.write_text(f"directories.tokendir = {folder}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
     label, login = token_label(variant) or "", ["--pin", pin]
     _run(conf, "softhsm2-util", "--init-token", "--free", "--label", label, "--so-pin", OFFICER_PIN, *login)
     for index, container in enumerate(containers, 1):
-        key, certificate = folder / "key.pem", folder / "certificate.der"
+        key, certificate = folder / "key.pem", folder / f"{index}.der"
         key.write_bytes(container.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         certificate.write_bytes(container.certificate)
         name = ["--label", container.project, "--id", f"{index:02x}"]
