@@ -47,7 +47,7 @@ def token_label(variant: Variant) -> str | None:
 
 
 def make_token(variant: Variant, containers: Sequence[FilledContainer], folder: Path, pin: str = PIN) -> Path:
-    """Make the token of `variant` in `folder`/tokens, its certificates beside it; return the configuration that finds it."""
+    """Make the token of `variant` in `folder`/tokens, certificates beside it; return the configuration for it."""
     (folder / "tokens").mkdir()
     conf = folder / "softhsm2.conf"
     conf.write_text(f"directories.tokendir = {folder}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n")
