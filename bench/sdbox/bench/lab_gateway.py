@@ -43,6 +43,7 @@ class GatewaySettings:
     card_key: Path | None = None  # the card CA's: with it the gateway renews certificates
     policy: Path | None = None  # policy.json of docs/attestation.md
     firmware: tuple[Path, ...] = ()  # firmware profiles: with one, PCRs 0 to 3 are quoted too
+    fresh: tuple[str, ...] = ()  # projects whose bubble wants a fresh finger
 
     @classmethod
     def development(cls, pki: DevelopmentPki, reference: Path) -> GatewaySettings:
@@ -137,14 +138,15 @@ class GatewayProcess:
             config["firmware"] = [str(path) for path in settings.firmware]
         if settings.card_key is not None:
             config |= {"issuing.own.certificate": str(settings.card_ca), "issuing.own.key": str(settings.card_key)}
-        tables = [_toml(config), *(_bubble_tables(bubble) for bubble in self._bubbles)]
+        tables = [_toml(config), *(_bubble_tables(bubble, settings.fresh) for bubble in self._bubbles)]
         self.config.write_text("\n".join(tables))
 
 
-def _bubble_tables(bubble: Bubble) -> str:
+def _bubble_tables(bubble: Bubble, fresh: Sequence[str]) -> str:
     spec = bubble.spec
     entry: dict[str, Value] = {"project": spec.project, "title_fr": spec.title_fr, "title_en": spec.title_en}
     entry |= {"network": spec.network, "gateway_address": spec.server}
+    entry |= {"fresh_finger": spec.project in fresh}
     tunnel: dict[str, Value] = {"socket": str(bubble.control_socket), "listen_port": spec.tunnel_port}
     tunnel |= {"endpoints": [spec.endpoint]}
     desktop: dict[str, Value] = {"host": spec.server, "port": DESKTOP_PORT, "sam_file": str(bubble.sam_file)}
