@@ -52,6 +52,12 @@ def request_for(variant: str) -> BuildRequest:
     return BuildRequest(output=cache_folder() / f"image-debug-{variant}", profile=Profile.DEBUG, site=site)
 
 
+def inside_request() -> BuildRequest:
+    """Return an image to be looked into from within: debug profile, and a session that nobody uses ends in a minute."""
+    site = replace(development_site(), idle_minutes=1)
+    return BuildRequest(output=cache_folder() / "image-debug", profile=Profile.DEBUG, site=site)
+
+
 def development_tpm() -> TpmState:
     """Return the TPM of the bench's box, manufactured on first use; copy it before a machine uses it."""
     return manufacture(state_folder() / "tpm", state_folder() / "tpm-maker")

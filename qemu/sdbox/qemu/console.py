@@ -82,6 +82,10 @@ class Console:
         """Return the screen states announced from `since` on, in order."""
         return [match["name"] for line in self._lines[since:] if (match := STATE.search(line.text))]
 
+    def refusals(self, since: int = 0) -> list[str]:
+        """Return the codes of the refusals from `since` on, in order."""
+        return [match["name"] for line in self._lines[since:] if (match := REFUSED.search(line.text))]
+
     def wait(self, pattern: str | re.Pattern[str], seconds: float, *, since: int = 0) -> re.Match[str]:
         """Return the first match of `pattern` in a line from `since` on; Overdue with the last lines otherwise."""
         wanted = re.compile(pattern)
