@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from sdbox.bench.bench_way import Row
-from sdbox.bench.census import Census, take_census
+from sdbox.bench.census import Census, leaks_after, take_census
 from sdbox.bench.hands import Hands, Unexpected
 from sdbox.bench.lab import Lab
 from sdbox.bench.stand import BOX, card_near, development_tpm, inside_request, machine_spec
@@ -35,9 +35,9 @@ def measure_storm(output: Path) -> list[Row]:
     with storm_stand(output) as (hands, card, lab):
         begin = weathered(hands, card, lab)
         rows = [one_storm(hands, card, lab, first + number) for number in range(TIMES)]
-        end = take_census(hands.machine)
-    click.echo(f"before: {begin}\nafter:  {end}", err=True)
-    if leaks := end.leaks(begin, kib=GROWTH_KIB):
+        leaks = leaks_after(hands.machine, begin, kib=GROWTH_KIB)
+        click.echo(f"before: {begin}\nafter:  {take_census(hands.machine)}", err=True)
+    if leaks:
         raise Unexpected(f"left behind in the box: {'; '.join(leaks)}")
     return rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Final
 
 import msgspec
@@ -11,6 +12,8 @@ import msgspec
 from sdbox.qemu.machine import Machine
 
 ASK_SECONDS: Final = 60.0
+SETTLE_LOOKS: Final = 4
+SETTLE_SECONDS: Final = 5.0
 # Typed as one line into the box's shell. RssAnon: what a process has taken for itself.
 COUNT: Final = r"""
 import glob, json
@@ -74,3 +77,13 @@ def run_in_box(machine: Machine, program: str, word: str, seconds: float = ASK_S
 def take_census(machine: Machine) -> Census:
     """Count; the box must be of the debug profile, with pcscd running."""
     return msgspec.convert(json.loads(run_in_box(machine, COUNT, "census")), Census)
+
+
+def leaks_after(machine: Machine, before: Census, *, kib: int) -> list[str]:
+    """Return what has grown since `before` and does not go: what was just closed is given some seconds."""
+    for _ in range(SETTLE_LOOKS):
+        leaks = take_census(machine).leaks(before, kib=kib)
+        if not leaks:
+            break
+        time.sleep(SETTLE_SECONDS)
+    return leaks
