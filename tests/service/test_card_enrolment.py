@@ -20,6 +20,7 @@ from sdbox.smartcard.piv import PivApplication
 from sdbox.smartcard.variants import variant_named
 from sdbox.smartcard.virtual.personalise import Project, card_serial
 from sdbox.smartcard.virtual.piv_admin import DEVELOPMENT_KEY
+from sdbox.smartcard.virtual.soc_manager import TOUCHES
 from tests.unit.test_smartcard_enrolment import CENTRE, Operator
 
 pytestmark = pytest.mark.root
@@ -86,10 +87,13 @@ def test_a_blank_card_with_a_sensor_gets_its_finger(tmp_path: Path, name: str) -
         files = ["--authorisation", "word", "--ca", "ca.pem", "--spent", "spent"]
         command = [sys.executable, "-m", "sdbox.smartcard.cli", "enrol", "--reader", READER, *files]
         with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as desk:
-            assert desk.stderr is not None
-            for line in desk.stderr:
-                card.tell("auto pin" if "PIN" in line else "auto good")
-        assert desk.returncode == 0
+            for finger in ("pin", *["good"] * (TOUCHES + 1)):  # the PIN on the pad, the finger, and the comparison
+                card.expect("sensor wait")
+                card.tell(f"touch {finger}")
+            told = desk.communicate(timeout=20)[1]
+        assert desk.returncode == 0, told
+        assert told.startswith("type the PIN on the card's own pad\nput the finger on the sensor\n")
+        card.tell("auto good")
         assert "finger enrolled" in card.events
         if name == "sc-hsm-bio":  # Debian 12's OpenSC can't open the other
             asyncio.run(opens(name))

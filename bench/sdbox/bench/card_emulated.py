@@ -28,6 +28,7 @@ class EmulatedCard:
         command += ["--address", f"127.0.0.1:{PORT + slot}", "--variant", variant, *options]
         self._pcscd, self._slot = pcscd, slot
         self.events: list[str] = []
+        self._told = 0
         self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._tape, self._wound = os.memfd_create("tape"), 0
         self._child = subprocess.Popen(
@@ -47,10 +48,16 @@ class EmulatedCard:
             self._queue.put(line.strip())
 
     def tell(self, command: str) -> None:
+        """Give a command. Which finger lies on the sensor is settled when this returns: a login is quick."""
         if self._child.stdin is None:
             raise RuntimeError("no standard input")
-        self._child.stdin.write(command + "\n")
+        self._told += 1
+        done = f"echo {self._told}"
+        waits = command.startswith("auto ")
+        self._child.stdin.write(f"{command}\n{done}\n" if waits else f"{command}\n")
         self._child.stdin.flush()
+        if waits:
+            wait_for(lambda: done in self.events, "the emulator to have done it")
 
     def expect(self, event: str, seconds: float = 10.0) -> None:
         """Read events until `event` comes."""

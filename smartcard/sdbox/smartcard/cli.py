@@ -144,9 +144,9 @@ def emulate(*, variant: str, wire: str, address: str, tape_fd: int | None, **opt
     Reads commands on standard input, one per line: insert, remove, touch FINGER (`good` matches), auto FINGER or auto
     off, cut N (obeys N more writing commands, then is mute until removed) or cut off, stall N (the same, of all
     commands), swap (the other card takes this one's place), unplug and plug (the reader), count (what the card was
-    asked since the last time), quit. Prints events: ready, card in, card out, reader in, reader out, cut, stalled,
-    count apdus=N bytes=N, sensor wait, sensor match, sensor nomatch, sensor template, sensor timeout, sensor off,
-    verify tries=N, sign, write.
+    asked since the last time), echo WORD (prints it once all before is done), quit. Prints events: ready, card in,
+    card out, reader in, reader out, cut, stalled, count apdus=N bytes=N, sensor wait, sensor match, sensor nomatch,
+    sensor template, sensor timeout, sensor off, verify tries=N, sign, write.
 
     Example: sdbox card emulate --variant piv --wire vpcd --address 127.0.0.1:7000 --projects atlas,boreal
     """

@@ -117,6 +117,7 @@ class Emulator:
             "touch": self._touch,
             "auto": lambda finger: self._hand.sensor.rest(None if finger == OFF else finger),
             "cut": lambda writes: self._hand.card.cut(None if writes == OFF else int(writes)),
+            "echo": lambda word: self._report(f"echo {word}"),
             "stall": lambda commands: self._hand.card.stall(None if commands == OFF else int(commands)),
         }
 
