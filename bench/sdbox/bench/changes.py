@@ -76,7 +76,8 @@ def _command_line(image: BuiltImage, work: Path) -> BuiltImage:
 
 def _option_words(image: BuiltImage, work: Path) -> BuiltImage:
     variables = work / "option.fd"
-    write_boot_option(image.ovmf_vars, variables, words=WORDS)
+    # With Secure Boot off they replace the signed ones: without a console the refusal would be on the screen alone.
+    write_boot_option(image.ovmf_vars, variables, words=f"{WORDS} console=tty0 console=ttyS0")
     return dataclasses.replace(image, ovmf_vars=variables)
 
 
