@@ -11,11 +11,9 @@ from sdbox.bench.changes import Change
 from sdbox.bench.hands import BOOT_SECONDS, Hands, Unexpected
 from sdbox.bench.lab import Lab
 from sdbox.bench.lab_gateway import EnrolmentFailed
-from sdbox.bench.sight import BLANK, classify
 from sdbox.bench.stand import BOX, Card, card_near, development_tpm, machine_spec
 from sdbox.bench.timeline import Timeline
 from sdbox.image.request import BuiltImage
-from sdbox.qemu.deadline import Overdue
 from sdbox.qemu.machine import Machine
 from sdbox.qemu.tpm import copy_state
 
@@ -66,11 +64,8 @@ def _watch(hands: Hands) -> str:
 
 
 def _watch_initrd(hands: Hands) -> str:
-    """The screen is the kernel's then: the initrd's words on it, no box of ours around them."""
+    """The code is on the serial console: there is no display driver yet, and virtio-gpu has no plain framebuffer."""
     code = hands.machine.console.wait_refused(OWN_SECONDS)
-    with suppress(Overdue):
-        image = hands.machine.wait_pixels(lambda image: classify(image) != BLANK, "words", 5)
-        hands.keep(image, "changed")
     if AGENT in hands.machine.console.text():
         raise Unexpected("the agent started although the initrd had refused")
     return code

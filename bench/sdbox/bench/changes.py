@@ -25,7 +25,7 @@ REVOKED = "5d" * 32  # of no image there is
 class Change:
     """`checks` (row:code) are what the gateway's record must name, these and no others; none: the box is let in.
 
-    `code` is what the box's screen shows then. A `code` without `checks` is the box's own: it stops before its agent.
+    `code` is what the box's screen shows then. A `code` without `checks` is the initrd's own, on the console.
     `cut`: the box is let in, then its power is cut, and its next boot is what is looked at. `microcode` is the revision
     that its processor reports.
     """
@@ -76,7 +76,7 @@ def _command_line(image: BuiltImage, work: Path) -> BuiltImage:
 
 def _option_words(image: BuiltImage, work: Path) -> BuiltImage:
     variables = work / "option.fd"
-    # With Secure Boot off they replace the signed ones: without a console the refusal would be on the screen alone.
+    # With Secure Boot off they replace the signed ones, and the initrd's refusal would have no console to be read on.
     write_boot_option(image.ovmf_vars, variables, words=f"{WORDS} console=tty0 console=ttyS0")
     return dataclasses.replace(image, ovmf_vars=variables)
 
