@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sdbox.bench import way
-from sdbox.bench.hands import BOOT_LOOK_SECONDS, BOOT_SECONDS, Hands
+from sdbox.bench.hands import BOOT_SECONDS, Hands
 from sdbox.bench.lab import Lab
 from sdbox.bench.sight import classify
 from sdbox.bench.softtoken import NoSlotError, SoftToken
@@ -67,7 +67,7 @@ def test_whole_way_with_a_token_and_only_where_debug_images_are_let_in(
     with machine, card_near(machine, TOKEN) as token:
         hands = Hands(machine, token, Timeline(), pictures / "softhsm")
         hands.projects = TOKEN.projects
-        hands.see(["refused"], BOOT_SECONDS, picture="production-references", interval=BOOT_LOOK_SECONDS)
+        hands.see(["refused"], BOOT_SECONDS, picture="production-references", booting=True)
         assert hands.last_code() == "box-image"
         machine.type_console(ASK)
         machine.wait_console(r"^words [1-9]\d* 0 0 0 end", 20)

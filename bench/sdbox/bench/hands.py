@@ -16,11 +16,10 @@ from sdbox.bench.sight import classify, desktop
 from sdbox.bench.timeline import Timeline
 from sdbox.qemu.deadline import Overdue
 from sdbox.qemu.machine import Machine
-from sdbox.qemu.screen import LOOK_SECONDS
 
 SEE_SECONDS = 60.0
 BOOT_SECONDS = 420.0  # 15 to 25 where the machine is not shared
-BOOT_LOOK_SECONDS = 0.25  # a boot is long and each look costs it time
+BOOTED = r"sdbox-(state insert-card|refused )"  # on the console
 AFTER_CARD = ("finger", "pin", "pick", "refused")
 AFTER_LOGIN = ("pick", "refused")
 
@@ -58,13 +57,18 @@ class Hands:
         seconds: float = SEE_SECONDS,
         *,
         picture: str = "",
-        interval: float = LOOK_SECONDS,
+        booting: bool = False,
     ) -> str:
-        """Wait until the screen shows one of `wanted` and return which; a refusal that is not wanted ends the wait."""
+        """Wait until the screen shows one of `wanted` and return which; a refusal that is not wanted ends the wait.
+
+        `booting`: a boot is long and each look stops it, so look once the box says that there is something to see.
+        """
         stop = {*wanted, "refused"}
         what = " or ".join(sorted(wanted))
         try:
-            image = self.machine.wait_pixels(lambda image: classify(image) in stop, what, seconds, interval=interval)
+            if booting:
+                self.machine.wait_console(BOOTED, seconds)
+            image = self.machine.wait_pixels(lambda image: classify(image) in stop, what, seconds)
         except Overdue as error:
             raise Unexpected(f"{error}; the box's console ends:\n{self.machine.console.text()[-1200:]}") from error
         seen = classify(image) or ""
@@ -96,7 +100,7 @@ class Hands:
 
     def wait_ready(self, seconds: float = BOOT_SECONDS) -> None:
         """Wait until the box asks for a card."""
-        self.see(["insert-card"], seconds, picture="insert-card", interval=BOOT_LOOK_SECONDS)
+        self.see(["insert-card"], seconds, picture="insert-card", booting=True)
 
     def wait_back(self, seconds: float = SEE_SECONDS) -> None:
         """Wait until a box that had lost its centre asks for a card again; Enter makes it try at once."""

@@ -25,7 +25,7 @@ from sdbox.qemu.deadline import Overdue, wait_for
 from sdbox.qemu.keyboard import strokes
 from sdbox.qemu.overlay import make_overlay
 from sdbox.qemu.qmp import Qmp, QmpFailed
-from sdbox.qemu.screen import LOOK_SECONDS, read_ppm, wait_pixels
+from sdbox.qemu.screen import read_ppm, wait_pixels
 from sdbox.qemu.spec import MachineSpec, arguments
 from sdbox.qemu.tpm import TpmProcess
 
@@ -122,12 +122,10 @@ class Machine:
         self.qmp("screendump", filename=str(self._screen), device="gpu")
         return read_ppm(self._screen)
 
-    def wait_pixels(
-        self, predicate: Callable[[Image.Image], bool], what: str, seconds: float, *, interval: float = LOOK_SECONDS
-    ) -> Image.Image:
+    def wait_pixels(self, predicate: Callable[[Image.Image], bool], what: str, seconds: float) -> Image.Image:
         """Return the first screenshot that `predicate` accepts; Overdue, with the last one saved, after `seconds`."""
         keep = self.spec.work / "overdue.png"
-        return wait_pixels(self.screenshot, predicate, what, seconds, keep=keep, interval=interval)
+        return wait_pixels(self.screenshot, predicate, what, seconds, keep=keep)
 
     def press(self, *keys: str) -> None:
         """Press keys together, by QEMU's key names ("ret", "kp_1", "pause", "ctrl")."""

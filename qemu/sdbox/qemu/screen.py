@@ -60,14 +60,13 @@ def shows_mostly(colour: Colour, share: float = 0.5, tolerance: int = TOLERANCE)
     return lambda image: share_of(image, colour, tolerance) >= share
 
 
-def wait_pixels(  # noqa: PLR0913 - the last two are rarely used keywords
+def wait_pixels(
     screenshot: Callable[[], Image.Image],
     predicate: Callable[[Image.Image], bool],
     what: str,
     seconds: float,
     *,
     keep: Path | None = None,
-    interval: float = LOOK_SECONDS,
 ) -> Image.Image:
     """Return the first screenshot `predicate` accepts; Overdue after `seconds`, the last one saved as `keep`."""
     end = time.monotonic() + seconds
@@ -80,7 +79,7 @@ def wait_pixels(  # noqa: PLR0913 - the last two are rarely used keywords
             if keep is not None:
                 image.save(keep)
             raise Overdue(f"waited {seconds:g} s for {what} on the screen" + (f", see {keep}" if keep else ""))
-        time.sleep(interval)
+        time.sleep(LOOK_SECONDS)
 
 
 def _colour(value: object) -> Colour:
