@@ -26,8 +26,9 @@ class Acceleration:
 
 
 # Without what makes software emulation slower than it needs to be: `rep stosb` and `rep movsb`, which a kernel prefers
-# where they are fast (erms, fsrm), are carried out byte by byte, and a fifth level of page tables is walked (la57).
-TCG = Acceleration("tcg,thread=multi", "max,-erms,-fsrm,-la57", "software emulation")
+# where they are fast (erms, fsrm), are carried out byte by byte; a fifth level of page tables is walked (la57); and the
+# C library's string functions for 256-bit registers (avx2) call a helper for each instruction.
+TCG = Acceleration("tcg,thread=multi", "max,-erms,-fsrm,-la57,-avx,-avx2", "software emulation")
 KVM = Acceleration("kvm", "host", "KVM ran a probe guest")
 
 
