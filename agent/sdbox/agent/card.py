@@ -24,6 +24,7 @@ from sdbox.agent.events import (
 )
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity, Container
+from sdbox.smartcard.card_process import Runner
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.client_renewal import CardRenewal, PatientSigner
 from sdbox.smartcard.judgement import signer_of_card
@@ -93,8 +94,7 @@ class CardSeat:
     async def _variant(self) -> Variant:
         if self._token:
             return variant_named(self._token)
-        # In a thread: a card whose ATR fits several variants is asked, and may be slow.
-        return await asyncio.to_thread(recognise, self.reader, self._atr)
+        return await recognise(self.reader, self._atr, Runner(self._user))
 
     async def login(self, pin: bytearray | None, *, last_try: bool) -> CardStep:
         """Verify the holder with one VERIFY; `pin` is overwritten by the worker's client.

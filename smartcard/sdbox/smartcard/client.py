@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import pwd
 import socket
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final, Self, TypeVar
 
 from sdbox.protocol.reasons import Reason, Refusal, parse_reason
 from sdbox.protocol.values import CardIdentity, Container
+from sdbox.smartcard.card_process import Runner
 from sdbox.smartcard.frames import (
     Ask,
     AskClose,
@@ -36,10 +34,8 @@ from sdbox.smartcard.frames import (
 from sdbox.smartcard.values import LoginRefused, LoginStatus
 from sdbox.smartcard.variants import Variant
 
-OPENSC_CONF: Final = Path(__file__).resolve().parent / "data" / "opensc.conf"
 CALL_DEADLINE: Final = 30.0  # the first call loads the module and reads the card's directory: seconds under emulation
 CLOSE_DEADLINE: Final = 5.0
-INHERITED: Final = ("SOFTHSM2_CONF", "PCSCLITE_CSOCK_NAME", "PYTHONPATH", "VIRTUAL_ENV", "SDBOX_SENSOR")
 _NO_TRY_SPENT: Final = {Reason.CARD_TIMEOUT, Reason.CARD_SENSOR, Reason.CARD_UNCLEAR, Reason.CARD_LAST_TRY}
 LOGIN_REASONS: Final = {Reason.CARD_FINGER, Reason.CARD_PIN, Reason.CARD_BLOCKED, *_NO_TRY_SPENT}
 
@@ -69,24 +65,17 @@ class CardWorker:
         """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        argv = (*python, "-m", "sdbox.smartcard.worker", str(theirs.fileno()), variant.name, reader)
-        uid, gid = _ids_of(user)
+        driver = None if variant.module is None else variant.module.driver
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                env=_environment(variant),
-                cwd="/",
-                start_new_session=True,
-                user=uid,
-                group=gid,
-                extra_groups=None if user is None else os.getgrouplist(user, gid or 0),
+            process = await Runner(user, tuple(python)).start(
+                "sdbox.smartcard.worker",
+                *(str(theirs.fileno()), variant.name, reader),
+                driver=driver,
+                link=theirs.fileno(),
             )
-        except OSError as error:
+        except BaseException:
             ours.close()
-            raise Refusal(Reason.CARD_FAILED, f"card worker does not start: {error.strerror}") from error
+            raise
         finally:
             theirs.close()
         return cls(variant, process, ours)
@@ -211,24 +200,6 @@ class CardWorker:
                 raise FrameError("the worker closed the socket")
             buffer += part
         return buffer
-
-
-def _ids_of(user: str | None) -> tuple[int | None, int | None]:
-    if user is None:
-        return None, None
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError as error:
-        raise Refusal(Reason.INTERNAL, f"no user {user!r} for the card worker") from error
-    return entry.pw_uid, entry.pw_gid
-
-
-def _environment(variant: Variant) -> Mapping[str, str]:
-    """Return all that the worker gets of our environment: no more than its libraries need."""
-    kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    if variant.module is not None and variant.module.driver is not None:
-        kept["OPENSC_DRIVER"] = variant.module.driver
-    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENSC_CONF": str(OPENSC_CONF), **kept}
 
 
 def _container(item: TellContainer) -> Container:
