@@ -12,6 +12,7 @@ from sdbox.bench.card_reader import READER, running_pcscd, sees_card, wait_for
 from sdbox.bench.softtoken import PIN
 from sdbox.protocol.authenticator_request import SCHEMES
 from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.smartcard.certificates import Scheme, is_signed_by, public_key_of
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.client_renewal import CardRenewal, PatientSigner
 from sdbox.smartcard.variants import variant_named
@@ -48,6 +49,26 @@ def test_a_switch_goes_before_a_renewal(tmp_path: Path) -> None:
         return order
 
     assert asyncio.run(scene()) == ["first", "switch 0", "switch 1", "switch 2", "patient", "key"]
+
+
+def test_a_signature_that_nobody_waits_for_any_more_costs_nothing(tmp_path: Path) -> None:
+    """Whoever leaves on the way into a project gives up a signature at any moment of it; the next one is another's."""
+    make_softhsm_token(tmp_path, fill_containers([Project("atlas")], Issuer.create()))
+
+    async def scene() -> None:
+        async with await CardWorker.start(variant_named("softhsm"), "") as worker:
+            (container,) = (await worker.login(bytearray(PIN.encode()))).containers
+            key = public_key_of(container.certificate)
+            assert key is not None
+            for steps in range(8):
+                leaving = asyncio.ensure_future(worker.sign(container.key_id, b"left", SCHEMES))
+                for _ in range(steps):
+                    await asyncio.sleep(0)  # from not begun to half done
+                leaving.cancel()
+                scheme, signature = await worker.sign(container.key_id, b"picked", SCHEMES)
+                assert is_signed_by(key, Scheme(scheme), b"picked", signature)
+
+    asyncio.run(scene())
 
 
 @pytest.mark.root

@@ -133,7 +133,8 @@ class CardWorker:
         finally:
             self.kill()
             await self._process.wait()
-            self._link.close()
+            async with self._turn:  # what was under way has seen its end
+                self._link.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -157,21 +158,18 @@ class CardWorker:
                 self._calm.set()
 
     async def _ask(self, ask: Ask, expected: type[T], deadline: float) -> T:
-        """Ask once. Anything but a proper answer in time kills the worker: its stream is no longer in step."""
-        async with self._turn:
-            try:
-                async with asyncio.timeout(deadline):
-                    told = await self._exchange(ask)
-            except TimeoutError as error:
-                self.silent = True
+        """Ask once. Anything but a proper answer in time kills the worker: its stream is no longer in step.
+
+        A signature that nobody waits for any more is still taken from the worker, under its deadline, and the next
+        question comes after it: the card session goes on. Whoever gives up on anything else ends the session.
+        """
+        asking = asyncio.ensure_future(self._take_turn(ask, deadline))
+        try:
+            told = await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            if not isinstance(ask, AskSign):
                 self.kill()
-                raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: no answer in {deadline:g} s") from error
-            except (OSError, FrameError) as error:
-                self.kill()
-                raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: the card worker ended") from error
-            except asyncio.CancelledError:
-                self.kill()
-                raise
+            raise
         if isinstance(told, TellRefused):
             refusal = _refusal(told)
             if refusal.reason in (Reason.CARD_FAILED, Reason.CARD_UNTRUSTED):
@@ -181,6 +179,19 @@ class CardWorker:
             self.kill()
             raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: unexpected {type(told).__name__}")
         return told
+
+    async def _take_turn(self, ask: Ask, deadline: float) -> Tell:
+        async with self._turn:
+            try:
+                async with asyncio.timeout(deadline):
+                    return await self._exchange(ask)
+            except TimeoutError as error:
+                self.silent = True
+                self.kill()
+                raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: no answer in {deadline:g} s") from error
+            except (OSError, FrameError) as error:
+                self.kill()
+                raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: the card worker ended") from error
 
     async def _exchange(self, ask: Ask) -> Tell:
         loop = asyncio.get_running_loop()
