@@ -78,7 +78,10 @@ class PivApplication:
         return guid.hex()
 
     def certificates(self) -> Iterator[tuple[int, bytes]]:
-        """Yield (key reference, certificate in DER) of 9A and of the retired keys, as many as the card says it has."""
+        """Yield (key reference, certificate in DER) of 9A and of the retired keys, as many as the card says it has.
+
+        What is in a certificate's place and is none is left out: it must not cost the others anything.
+        """
         history = self._get(KEY_HISTORY)
         objects = dict(self._objects("key history", history)) if history else {}
         left = int.from_bytes(objects.get(ON_CARD_CERTIFICATES, b"\x00"), "big")
@@ -86,7 +89,11 @@ class PivApplication:
             if slot != AUTHENTICATION and not left:
                 return
             found = self._get(tag)
-            certificate = self._certificate(found) if found else None
+            try:
+                certificate = self._certificate(found) if found else None
+            except PivError:
+                left -= slot != AUTHENTICATION
+                continue
             if certificate:
                 left -= slot != AUTHENTICATION
                 yield slot, certificate

@@ -34,7 +34,7 @@ from sdbox.smartcard.cryptoki import (
     load_module,
 )
 from sdbox.smartcard.filecache import file_cache
-from sdbox.smartcard.keystore import KeyStore, sign_digest, value_of
+from sdbox.smartcard.keystore import KeyStore, label_of, sign_digest, value_of
 from sdbox.smartcard.pcsc import PcscError, ask_card, card_in, open_inserted, reset_card
 from sdbox.smartcard.renewal import Renewing
 from sdbox.smartcard.values import LoginMethod, LoginRefused, LoginStatus
@@ -275,7 +275,7 @@ def _container(certificate: Any) -> Container | None:  # noqa: ANN401 - attribut
     value = value_of(certificate)
     if not value:
         return None
-    return Container(bytes(certificate[Attribute.ID]), str(certificate[Attribute.LABEL]), value, project_of(value))
+    return Container(bytes(certificate[Attribute.ID]), label_of(certificate), value, project_of(value))
 
 
 def _possible_schemes(slot: Slot, schemes: Sequence[int]) -> list[int]:

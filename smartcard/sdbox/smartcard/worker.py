@@ -110,11 +110,13 @@ class Worker:
             return TellRefused(refused.reason.value, refused.detail, refused.tries, refused.final_try)
         except Refusal as refused:
             return TellRefused(refused.reason.value, refused.detail)
+        except Exception as error:  # noqa: BLE001 - nothing on a card may end the worker: it would leave the card open
+            return TellRefused(Reason.CARD_FAILED.value, f"unexpected {type(error).__name__}")
 
     def go_ahead(self) -> None:
         """Open the card after a first look at it, while the user types; what fails is the next answer's to say."""
         if self._glimpsed and self._session is None:
-            with contextlib.suppress(Refusal):
+            with contextlib.suppress(Exception):
                 self._session = open_session(variant_named(self._variant), self._reader)
 
     def close(self) -> None:

@@ -93,7 +93,7 @@ class ScHsmCard:
 
     def _put(self, index: int, container: FilledContainer) -> None:
         self._keys[index] = container.key
-        self._files[0xC400 + index] = _key_description(container.project, bytes([index]), container.key)
+        self._files[0xC400 + index] = _key_description(container.label, bytes([index]), container.key)
         self._files[0xCE00 + index] = container.certificate
 
     def _select_applet(self, command: Command) -> bytes:
@@ -211,9 +211,9 @@ def _token_information(serial: str) -> bytes:
     return tlv(0x30, tlv(0x02, b"\x01"), tlv(0x0C, b"SD-Box"), tlv(0x80, serial.encode()), tlv(0x03, b"\x04\x30"))
 
 
-def _key_description(label: str, identifier: bytes, key: CardKey) -> bytes:
+def _key_description(label: bytes, identifier: bytes, key: CardKey) -> bytes:
     """EF.PrKD (ISO 7816-15, clause 8.4): an EC or RSA key, usage sign."""
-    common = tlv(0x30, tlv(0x0C, label.encode()))
+    common = tlv(0x30, tlv(0x0C, label))
     usage = tlv(0x30, tlv(0x04, identifier), tlv(0x03, b"\x05\x20"))
     size = tlv(0xA1, tlv(0x30, tlv(0x30, tlv(0x04, b"")), tlv(0x02, key.key_size.to_bytes(2, "big"))))
     return tlv(0x30 if isinstance(key, rsa.RSAPrivateKey) else 0xA0, common, usage, size)
