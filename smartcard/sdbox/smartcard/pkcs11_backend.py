@@ -181,9 +181,11 @@ class Pkcs11Session:
         with _translated("close"):
             # OpenSC holds a PC/SC transaction since login (lock_login) and disconnects with a reset
             # (disconnect_action). Sessions are not closed one by one: C_Logout would end the transaction before.
-            self._library.finalize()
-            if self._reader:
-                reset_card(self._reader)  # whatever the module did
+            try:
+                self._library.finalize()
+            finally:
+                if self._reader:
+                    reset_card(self._reader)  # whatever the module did
 
     def _find_slot(self) -> tuple[Slot, Token]:
         """Return the slot of our reader, by its name and never by position; of SoftHSM's token, by its label.
