@@ -45,6 +45,12 @@ def test_a_thief_during_a_session_and_after_it(name: str) -> None:
         asyncio.run(scene())
 
 
+def crash(worker: CardWorker) -> None:
+    """Kill the worker in the box's tree: its parent, that the client has started, is what enters the tree."""
+    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("noticed", ["by closing it", "by a signature"])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_worker_that_died_leaves_no_open_card(name: str, noticed: str) -> None:
@@ -54,8 +60,7 @@ def test_a_worker_that_died_leaves_no_open_card(name: str, noticed: str) -> None
     async def scene() -> None:
         worker = await CardWorker.start(variant_named(name), READER, python=stack.python)
         (container,) = (await worker.login(None)).containers
-        children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
-        os.kill(int(children[-1]), signal.SIGKILL)  # in the box's tree; its parent is what enters it
+        crash(worker)
         if noticed == "by a signature":
             with pytest.raises(Refusal):
                 await worker.sign(container.key_id, b"content", [P256])

@@ -107,15 +107,11 @@ class KeyStore:
         return None
 
     def generate(self, key_id: bytes, label: str, kind: KeyKindName) -> None:
-        """Make a key pair that signs and never leaves the card."""
+        """Make an EC key pair that signs and never leaves the card."""
         kept = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
         wanted: dict[str, Any] = {"id": key_id, "label": label, "store": True, "private_template": kept}
         wanted["capabilities"] = MechanismFlag.SIGN | MechanismFlag.VERIFY
         with _written("generate"):
-            if kind.startswith("rsa"):
-                bits = int(kind.removeprefix("rsa"))
-                self._session.generate_keypair(KeyType.RSA, bits, **wanted)
-                return
             named = {Attribute.EC_PARAMS: encode_named_curve_parameters(CURVES[kind])}
             curve = self._session.create_domain_parameters(KeyType.EC, named, local=True)
             curve.generate_keypair(**wanted)
