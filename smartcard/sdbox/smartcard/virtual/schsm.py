@@ -21,12 +21,12 @@ from sdbox.smartcard.virtual.sensor import Capture, Report, Sensor
 from sdbox.smartcard.virtual.soc_manager import AID as SOC_MANAGER
 from sdbox.smartcard.virtual.soc_manager import SocManager
 from sdbox.smartcard.virtual.tlv import tlv
+from sdbox.smartcard.virtual.tries import Tries
 
 ATR: Final = bytes.fromhex("3BFE1800008131FE45803181544853434D31738021408107FA")  # SmartCard-HSM, contact, T=1
 AID: Final = bytes.fromhex("E82B0601040181C31F0201")
 PROPRIETARY: Final = bytes.fromhex("0000FF0305")  # no options, platform, version 3.5
 USER_PIN, SO_PIN, FINGER = 0x81, 0x88, 0x85
-MAX_TRIES: Final = 3
 CVC_ECDSA_SHA256: Final = bytes.fromhex("04007F00070202020203")
 
 Handler = Callable[[Command], bytes]
@@ -39,9 +39,9 @@ class ScHsmCard:
 
     def __init__(self, serial: str, containers: Sequence[FilledContainer], sensor: Sensor, report: Report) -> None:
         self.sensor = sensor
-        self._manager = SocManager(sensor, report)
+        self._tries = Tries(report)
+        self._manager = SocManager(sensor, self._tries, report)
         self._managing = False
-        self.tries = MAX_TRIES
         self._report = report
         self._pin = secrets.token_bytes(8)  # shares the counter with the finger; nobody knows it
         self._serial = f"SDB{serial}"
@@ -71,7 +71,7 @@ class ScHsmCard:
 
     def block(self) -> None:
         """Bring the counter to zero, as three wrong fingers would."""
-        self.tries = 0
+        self._tries.left = 0
 
     def process(self, apdu: bytes) -> bytes:
         try:
@@ -147,10 +147,10 @@ class ScHsmCard:
     def _counter(self) -> bytes:
         if self._user_ok:
             return word(Status.OK)
-        return word(TRIES_LEFT | self.tries if self.tries else Status.BLOCKED)
+        return self._tries.answer()
 
     def _finger(self) -> bytes:
-        if not self.tries:
+        if not self._tries.left:
             return word(Status.BLOCKED)
         if self.sensor.enrolled is None:
             return word(Status.NO_REFERENCE)
@@ -160,10 +160,7 @@ class ScHsmCard:
         return self._count(match=capture is Capture.MATCH)
 
     def _count(self, *, match: bool) -> bytes:
-        if self.tries:
-            self._user_ok = match
-            self.tries = MAX_TRIES if match else self.tries - 1
-        self._report(f"verify tries={self.tries}")
+        self._user_ok = self._tries.compared(match=match)
         return self._counter()
 
     def _write(self, command: Command) -> bytes:
