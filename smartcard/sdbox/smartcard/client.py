@@ -17,6 +17,7 @@ from sdbox.smartcard.frames import (
     Ask,
     AskClose,
     AskLogin,
+    AskOpen,
     AskSign,
     AskStatus,
     FrameError,
@@ -24,6 +25,7 @@ from sdbox.smartcard.frames import (
     TellClosed,
     TellContainer,
     TellIdentity,
+    TellOpen,
     TellRefused,
     TellSignature,
     TellStatus,
@@ -100,9 +102,11 @@ class CardWorker:
         """Verify the holder with exactly one VERIFY (S7) and return the card. `pin` is wiped here, whatever happens.
 
         A card that one more mistake would block is not asked at all unless `last_try`: LoginRefused(CARD_LAST_TRY).
-        LoginRefused if the card says no; Refusal(CARD_FAILED) if it does not answer.
+        LoginRefused if the card says no; Refusal(CARD_FAILED) if it does not answer. Whoever types quickly waits first
+        for the card to be read: that has a deadline of its own, and takes nothing of the login's.
         """
         try:
+            await self._call(AskOpen(), TellOpen, CALL_DEADLINE)
             told = await self._call(AskLogin(pin, last_try), TellIdentity, self._variant.login.deadline)
         finally:
             wipe(pin)
