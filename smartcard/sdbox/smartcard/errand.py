@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+from sdbox.smartcard.apdu import select
 from sdbox.smartcard.hardening import harden_process
 from sdbox.smartcard.pcsc import PcscError, ask_card, open_inserted, reset_card
 
-SELECT: Final = bytes.fromhex("00A40400")  # ISO 7816-4, 11.2.2: by application identifier
 FOUND: Final = (0x90, 0x61, 0x62)  # first status byte: selected, selected with data waiting, selected with a warning
 ARGUMENTS: Final = 3
 
@@ -20,7 +20,7 @@ ARGUMENTS: Final = 3
 def has_application(reader: str, aid: bytes) -> bool:
     """Whether SELECT finds the application; a card that can't be asked has none."""
     try:
-        answer = ask_card(reader, SELECT + bytes([len(aid)]) + aid + b"\x00")
+        answer = ask_card(reader, select(aid))
     except PcscError:
         return False
     return len(answer) > 1 and answer[-2] in FOUND
