@@ -58,7 +58,7 @@ class CardSeat:
         self.reader = inserted.reader
         self.identity: CardIdentity | None = None
         self._atr = inserted.atr
-        self._user = user
+        self._runner = Runner(user)
         self._token = token
         self._worker: CardWorker | None = None
         self._method = LoginMethod.PIN
@@ -94,7 +94,7 @@ class CardSeat:
     async def _variant(self) -> Variant:
         if self._token:
             return variant_named(self._token)
-        return await recognise(self.reader, self._atr, Runner(self._user))
+        return await recognise(self.reader, self._atr, self._runner)
 
     async def login(self, pin: bytearray | None, *, last_try: bool) -> CardStep:
         """Verify the holder with one VERIFY; `pin` is overwritten by the worker's client.
@@ -151,7 +151,9 @@ class CardSeat:
             await worker.close()
 
     async def _start(self, variant: Variant) -> CardWorker:
-        starting = asyncio.ensure_future(CardWorker.start(variant, self.reader, user=self._user))
+        starting = asyncio.ensure_future(
+            CardWorker.start(variant, self.reader, user=self._runner.user, python=self._runner.python)
+        )
         try:
             worker = await asyncio.shield(starting)
         except asyncio.CancelledError:
