@@ -20,7 +20,7 @@ from sdbox.bench.card_reader import Pcscd, running_pcscd, wait_for
 from sdbox.smartcard.monitor import CardMonitor
 from sdbox.smartcard.pcsc import reset_card
 from sdbox.smartcard.values import CardEvent, CardInserted, CardRemoved
-from sdbox.smartcard.variants import variant_for, variant_named
+from sdbox.smartcard.variants import variant_named
 from tests.service.smartcard_bench import run
 
 pytestmark = pytest.mark.root
@@ -40,7 +40,7 @@ def test_no_insertion_or_removal_is_lost(pcscd: Pcscd) -> None:
             card.insert()
             inserted = events.get(timeout=5)
             assert isinstance(inserted, CardInserted)
-            assert variant_for(inserted.atr).name == "piv"
+            assert inserted.atr == atr_of("piv")
             card.remove()
             assert events.get(timeout=5) == CardRemoved(READER)
         assert events.empty()
@@ -81,7 +81,7 @@ def test_pcscd_may_restart(pcscd: Pcscd) -> None:
             card.insert()
             inserted = events.get(timeout=10)
             assert isinstance(inserted, CardInserted)
-            assert variant_for(inserted.atr).name == "sc-hsm-bio"
+            assert inserted.atr == atr_of("sc-hsm-bio")
 
 
 def test_a_storm_of_200_events_at_two_readers_ends_with_the_truth(pcscd: Pcscd) -> None:

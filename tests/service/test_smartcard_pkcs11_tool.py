@@ -6,6 +6,7 @@ the container map of each variant file, so that those are met here as well.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import subprocess
@@ -141,5 +142,5 @@ def test_applets_on_the_same_chip_are_told_apart(name: str) -> None:
         seen = card_in(READER)
         assert seen is not None
         assert len(variants_for(seen.atr)) > 1
-        assert recognise(READER, seen.atr).name == probe_card(5).variant == name
+        assert asyncio.run(recognise(READER, seen.atr)).name == probe_card(5).variant == name
         assert card.verifies == 0

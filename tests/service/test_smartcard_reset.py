@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -31,6 +33,10 @@ def pcscd() -> Iterator[Pcscd]:
 async def start(name: str) -> CardWorker:
     await asyncio.to_thread(wait_for, sees_card, "PC/SC to see the card")
     return await CardWorker.start(variant_named(name), READER)
+
+
+def credential(name: str) -> bytearray | None:
+    return None if variant_named(name).login.method is LoginMethod.FINGER else bytearray(PIN.encode())
 
 
 # What a thief would run: ask an open card for a signature, again and again, without verifying anybody.
@@ -100,9 +106,7 @@ def test_no_other_process_signs_during_or_after_a_session(pcscd: Pcscd, name: st
 
         async def scene() -> None:
             worker = await start(name)
-            identity = await worker.login(
-                None if variant_named(name).login.method is LoginMethod.FINGER else bytearray(PIN.encode())
-            )
+            identity = await worker.login(credential(name))
             thief = Thief(SIGN[name], 3)
             await asyncio.sleep(1)
             await worker.sign(identity.containers[0].key_id, b"content", [P256])
@@ -113,18 +117,18 @@ def test_no_other_process_signs_during_or_after_a_session(pcscd: Pcscd, name: st
         assert card.events.count("sign") == 1
 
 
-@pytest.mark.parametrize("name", ["sc-hsm-bio", "piv-occ"])
-def test_a_killed_worker_leaves_no_open_card(pcscd: Pcscd, name: str) -> None:
+@pytest.mark.parametrize("name", SIGN)
+def test_a_worker_that_died_leaves_no_open_card(pcscd: Pcscd, name: str) -> None:
     with emulated_card(pcscd, name) as card:
         card.insert()
         card.tell("auto good")
 
         async def scene() -> None:
             worker = await start(name)
-            await worker.login(None)
+            await worker.login(credential(name))
             thief = Thief(SIGN[name], 2)
             await asyncio.sleep(0.5)
-            worker.kill()
+            os.kill(worker.pid, signal.SIGKILL)
             await worker.close()
             assert await asyncio.to_thread(thief.signatures) == 0
 

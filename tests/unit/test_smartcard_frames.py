@@ -15,6 +15,7 @@ from sdbox.smartcard.frames import (
     Ask,
     AskClose,
     AskLogin,
+    AskOpen,
     AskSign,
     AskStatus,
     FrameError,
@@ -28,7 +29,14 @@ from sdbox.smartcard.virtual.personalise import Flaw, Issuer, Project, card_seri
 
 @pytest.mark.parametrize(
     "ask",
-    [AskStatus(), AskLogin(None), AskLogin(bytearray(b"123456")), AskSign(b"\x01", b"content", (0x0403,)), AskClose()],
+    [
+        AskStatus(),
+        AskOpen(),
+        AskLogin(None),
+        AskLogin(bytearray(b"123456")),
+        AskSign(b"\x01", b"content", (0x0403,)),
+        AskClose(),
+    ],
 )
 def test_frames_arrive_as_they_were(ask: Ask) -> None:
     ours, theirs = socket.socketpair()

@@ -188,6 +188,22 @@ def test_another_status_of_a_verify_is_an_error(status: str) -> None:
         PivApplication(Script(status), AID).verify(0x96, bytearray(b"abc"))
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        tlv(0x53, tlv(0x70, b"certificate")[:-1]),  # not written to its end
+        tlv(0x54),  # another object
+        tlv(0x53, tlv(0x70, b"no gzip"), tlv(0x71, b"\x01")),
+    ],
+)
+def test_what_is_no_certificate_object_costs_the_others_nothing(bad: bytes) -> None:
+    good = tlv(0x53, tlv(0x70, b"certificate"))
+    history = tlv(0x53, tlv(0xC1, b"\x02"))
+    card = Script(*(answer.hex() + "9000" for answer in (history, bad, bad, good)))
+    assert list(PivApplication(card, AID).certificates()) == [(0x83, b"certificate")]
+    assert len(card.asked) == 4, "what can't be read is one of the two that the history counts"
+
+
 def test_a_compressed_certificate_is_opened_and_bounded() -> None:
     certificate = b"certificate" * 50
     chained = tlv(0x53, tlv(0x70, gzip.compress(certificate)), tlv(0x71, b"\x01"), tlv(0xFE))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.smartcard.recognise import recognise
 from sdbox.smartcard.values import LoginMethod
 from sdbox.smartcard.variants import (
     AtrPattern,
@@ -15,8 +17,8 @@ from sdbox.smartcard.variants import (
     VariantError,
     load_variants,
     read_variant,
-    variant_for,
     variant_named,
+    variants_for,
 )
 from sdbox.smartcard.virtual import piv, schsm
 
@@ -106,14 +108,14 @@ def test_no_variant_at_all_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_atr_finds_its_variant() -> None:
-    assert variant_for(schsm.ATR).name == "sc-hsm-bio"
-    assert variant_for(piv.ATR).name == "piv"
+    assert [variant.name for variant in variants_for(schsm.ATR)] == ["sc-hsm-bio"]
+    assert asyncio.run(recognise("", piv.ATR)).name == "piv", "one that fits alone is not asked"
 
 
 @pytest.mark.parametrize("atr", [b"", bytes.fromhex("3B8080 0101"), schsm.ATR[:-1]])
 def test_an_unknown_atr_is_refused(atr: bytes) -> None:
     with pytest.raises(Refusal) as refused:
-        variant_for(atr)
+        asyncio.run(recognise("", atr))
     assert refused.value.reason is Reason.CARD_UNKNOWN
 
 

@@ -24,6 +24,7 @@ from sdbox.agent.events import (
 )
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity, Container
+from sdbox.smartcard.card_process import Runner
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.client_renewal import CardRenewal, PatientSigner
 from sdbox.smartcard.judgement import signer_of_card
@@ -57,7 +58,7 @@ class CardSeat:
         self.reader = inserted.reader
         self.identity: CardIdentity | None = None
         self._atr = inserted.atr
-        self._user = user
+        self._runner = Runner(user)
         self._token = token
         self._worker: CardWorker | None = None
         self._method = LoginMethod.PIN
@@ -93,8 +94,7 @@ class CardSeat:
     async def _variant(self) -> Variant:
         if self._token:
             return variant_named(self._token)
-        # In a thread: a card whose ATR fits several variants is asked, and may be slow.
-        return await asyncio.to_thread(recognise, self.reader, self._atr)
+        return await recognise(self.reader, self._atr, self._runner)
 
     async def login(self, pin: bytearray | None, *, last_try: bool) -> CardStep:
         """Verify the holder with one VERIFY; `pin` is overwritten by the worker's client.
@@ -151,7 +151,9 @@ class CardSeat:
             await worker.close()
 
     async def _start(self, variant: Variant) -> CardWorker:
-        starting = asyncio.ensure_future(CardWorker.start(variant, self.reader, user=self._user))
+        starting = asyncio.ensure_future(
+            CardWorker.start(variant, self.reader, user=self._runner.user, python=self._runner.python)
+        )
         try:
             worker = await asyncio.shield(starting)
         except asyncio.CancelledError:

@@ -23,7 +23,7 @@ from sdbox.bench.card_emulated import EmulatedCard, emulated_card
 from sdbox.bench.card_reader import READER, Pcscd, running_pcscd, sees_card, wait_for
 from sdbox.bench.card_visit import Visit, times_read, visit, visit_token
 from sdbox.bench.softtoken import PIN, make_token
-from sdbox.smartcard.client import OPENSC_CONF
+from sdbox.smartcard.card_process import OPENSC_CONF
 from sdbox.smartcard.pcsc import CardLine
 from sdbox.smartcard.values import LoginMethod
 from sdbox.smartcard.variants import Backend, Variant, variant_named

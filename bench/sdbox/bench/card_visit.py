@@ -59,7 +59,7 @@ async def _visit(card: EmulatedCard, signatures: int) -> Visit:
         card.tell("auto good")
         card.tape()
         start, inserted = await _inserted(events)
-        variant = await asyncio.to_thread(recognise, inserted.reader, inserted.atr)
+        variant = await recognise(inserted.reader, inserted.atr)
         async with await CardWorker.start(variant, inserted.reader) as worker:
             status = await worker.status()
             first, first_tape = time.perf_counter() - start, card.tape()

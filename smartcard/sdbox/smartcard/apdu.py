@@ -11,6 +11,8 @@ CHAINED: Final = 0x10
 GET_RESPONSE: Final = bytes((0x00, 0xC0, 0x00, 0x00))
 MORE_DATA, WRONG_LE = 0x61, 0x6C
 OK: Final = 0x9000
+TRIES_LEFT, BLOCKED = 0x63C0, 0x6983
+SELECT: Final = bytes.fromhex("00A40400")  # by application identifier (ISO 7816-4, 11.2.2)
 ANSWER_LIMIT: Final = 16 * 1024  # no object of a card is as long: a card that goes on is not listened to
 
 Transmit = Callable[[bytearray], bytes]
@@ -26,6 +28,18 @@ class Answer:
 
     data: bytes
     status: int
+
+
+def select(aid: bytes) -> bytes:
+    """Return the SELECT of an application."""
+    return SELECT + bytes([len(aid)]) + aid + b"\x00"
+
+
+def tries_in(status: int) -> int | None:
+    """Return how many tries the status word of a VERIFY leaves (ISO 7816-4, 11.6.6); None if it does not say."""
+    if status == BLOCKED:
+        return 0
+    return status & 0x0F if status & 0xFFF0 == TRIES_LEFT else None
 
 
 def exchange(transmit: Transmit, header: bytes, data: bytes | bytearray = b"", *, asks: bool = True) -> Answer:

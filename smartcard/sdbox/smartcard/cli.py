@@ -47,6 +47,8 @@ FLAWS: Final = {
     "foreign": Flaw.FOREIGN,
     "wrong_usage": Flaw.WRONG_USAGE,
     "duplicate": Flaw.OLDER,
+    "odd_label": Flaw.ODD_LABEL,
+    "torn": Flaw.TORN,
 }
 
 
@@ -130,6 +132,8 @@ def _report(line: str) -> None:
 @click.option("--foreign", default="", help="Projects whose certificate is from another CA.")
 @click.option("--wrong-usage", default="", help="Projects whose key may not sign.")
 @click.option("--duplicate", default="", help="Projects with a second, newer container, the last on the card.")
+@click.option("--odd-label", default="", help="Projects whose container has a label that is no UTF-8.")
+@click.option("--torn", default="", help="Projects whose certificate was not written to its end.")
 @click.option("--keys", type=click.Choice([kind.value for kind in KeyKind]), help="Without it: the variant's first.")
 @click.option("--fault", type=click.Choice([fault.value for fault in Fault]), help="What is wrong with the card.")
 @click.option("--pin-fd", type=int, help="Read the PIN here. Without it: 123456, for development only.")

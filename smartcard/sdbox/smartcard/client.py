@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import pwd
 import socket
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from asyncio.subprocess import Process
+from collections.abc import Sequence
 from typing import Final, Self, TypeVar
 
 from sdbox.protocol.reasons import Reason, Refusal, parse_reason
 from sdbox.protocol.values import CardIdentity, Container
+from sdbox.smartcard.card_process import Runner
 from sdbox.smartcard.frames import (
     Ask,
     AskClose,
     AskLogin,
+    AskOpen,
     AskSign,
     AskStatus,
     FrameError,
@@ -25,6 +25,7 @@ from sdbox.smartcard.frames import (
     TellClosed,
     TellContainer,
     TellIdentity,
+    TellOpen,
     TellRefused,
     TellSignature,
     TellStatus,
@@ -36,10 +37,9 @@ from sdbox.smartcard.frames import (
 from sdbox.smartcard.values import LoginRefused, LoginStatus
 from sdbox.smartcard.variants import Variant
 
-OPENSC_CONF: Final = Path(__file__).resolve().parent / "data" / "opensc.conf"
 CALL_DEADLINE: Final = 30.0  # the first call loads the module and reads the card's directory: seconds under emulation
 CLOSE_DEADLINE: Final = 5.0
-INHERITED: Final = ("SOFTHSM2_CONF", "PCSCLITE_CSOCK_NAME", "PYTHONPATH", "VIRTUAL_ENV", "SDBOX_SENSOR")
+RESET_DEADLINE: Final = 5.0
 _NO_TRY_SPENT: Final = {Reason.CARD_TIMEOUT, Reason.CARD_SENSOR, Reason.CARD_UNCLEAR, Reason.CARD_LAST_TRY}
 LOGIN_REASONS: Final = {Reason.CARD_FINGER, Reason.CARD_PIN, Reason.CARD_BLOCKED, *_NO_TRY_SPENT}
 
@@ -49,11 +49,15 @@ T = TypeVar("T", bound=Tell)
 class CardWorker:
     """A card session in its own process. After any failure but a refused login it is dead: start another."""
 
-    def __init__(self, variant: Variant, process: asyncio.subprocess.Process, link: socket.socket) -> None:
-        self._variant = variant
+    def __init__(self, variant: Variant, reader: str, runner: Runner, process: Process, link: socket.socket) -> None:
         self.silent = False  # it did not answer in time
+        self._variant = variant
+        self._reader = reader
+        self._runner = runner
         self._process = process
         self._link = link
+        self._pulled = False
+        self._resetting: asyncio.Future[None] | None = None
         self._turn = asyncio.Lock()
         self._urgent = 0  # calls that somebody waits for
         self._calm = asyncio.Event()
@@ -69,27 +73,21 @@ class CardWorker:
         """
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        argv = (*python, "-m", "sdbox.smartcard.worker", str(theirs.fileno()), variant.name, reader)
-        uid, gid = _ids_of(user)
+        runner = Runner(user, tuple(python))
+        driver = None if variant.module is None else variant.module.driver
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                env=_environment(variant),
-                cwd="/",
-                start_new_session=True,
-                user=uid,
-                group=gid,
-                extra_groups=None if user is None else os.getgrouplist(user, gid or 0),
+            process = await runner.start(
+                "sdbox.smartcard.worker",
+                *(str(theirs.fileno()), variant.name, reader),
+                driver=driver,
+                link=theirs.fileno(),
             )
-        except OSError as error:
+        except BaseException:
             ours.close()
-            raise Refusal(Reason.CARD_FAILED, f"card worker does not start: {error.strerror}") from error
+            raise
         finally:
             theirs.close()
-        return cls(variant, process, ours)
+        return cls(variant, reader, runner, process, ours)
 
     @property
     def pid(self) -> int:
@@ -104,9 +102,11 @@ class CardWorker:
         """Verify the holder with exactly one VERIFY (S7) and return the card. `pin` is wiped here, whatever happens.
 
         A card that one more mistake would block is not asked at all unless `last_try`: LoginRefused(CARD_LAST_TRY).
-        LoginRefused if the card says no; Refusal(CARD_FAILED) if it does not answer.
+        LoginRefused if the card says no; Refusal(CARD_FAILED) if it does not answer. Whoever types quickly waits first
+        for the card to be read: that has a deadline of its own, and takes nothing of the login's.
         """
         try:
+            await self._call(AskOpen(), TellOpen, CALL_DEADLINE)
             told = await self._call(AskLogin(pin, last_try), TellIdentity, self._variant.login.deadline)
         finally:
             wipe(pin)
@@ -124,10 +124,11 @@ class CardWorker:
         return told.scheme, told.signature
 
     def kill(self) -> None:
-        """End the worker at once (card removed); a call under way raises. Call `close` afterwards.
+        """End the worker of a card that is gone, at once; a call under way raises. Call `close` afterwards."""
+        self._pulled = True
+        self._end()
 
-        pcscd resets a card whose owner died in a transaction, and OpenSC holds one from login on (lock_login).
-        """
+    def _end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         with contextlib.suppress(OSError):
@@ -136,15 +137,15 @@ class CardWorker:
     async def close(self) -> None:
         """End the card session with a card reset, so that no other process can sign; then end the worker."""
         try:
-            if self._process.returncode is None:
-                async with asyncio.timeout(CLOSE_DEADLINE):  # a call under way may take minutes: a key is being made
-                    await self._call(AskClose(), TellClosed, CLOSE_DEADLINE)
+            async with asyncio.timeout(CLOSE_DEADLINE):  # a call under way may take longer: a key is being made
+                await self._call(AskClose(), TellClosed, CLOSE_DEADLINE)
         except (Refusal, TimeoutError):
-            pass  # the worker is gone or hangs: killed below, and pcscd resets the card
+            await self._break_off()  # the worker is gone or hangs
         finally:
-            self.kill()
+            self._end()
             await self._process.wait()
-            self._link.close()
+            async with self._turn:  # what was under way has seen its end
+                self._link.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -168,30 +169,59 @@ class CardWorker:
                 self._calm.set()
 
     async def _ask(self, ask: Ask, expected: type[T], deadline: float) -> T:
-        """Ask once. Anything but a proper answer in time kills the worker: its stream is no longer in step."""
+        """Ask once. Anything but a proper answer in time kills the worker: its stream is no longer in step.
+
+        A signature that nobody waits for any more is still taken from the worker, under its deadline, and the next
+        question comes after it: the card session goes on. Whoever gives up on anything else ends the session.
+        """
+        asking = asyncio.ensure_future(self._take_turn(ask, expected, deadline))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            if not isinstance(ask, AskSign):
+                self._end()
+            raise
+
+    async def _take_turn(self, ask: Ask, expected: type[T], deadline: float) -> T:
         async with self._turn:
             try:
-                async with asyncio.timeout(deadline):
-                    told = await self._exchange(ask)
-            except TimeoutError as error:
-                self.silent = True
-                self.kill()
-                raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: no answer in {deadline:g} s") from error
-            except (OSError, FrameError) as error:
-                self.kill()
-                raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: the card worker ended") from error
-            except asyncio.CancelledError:
-                self.kill()
+                return await self._question(ask, expected, deadline)
+            except Refusal as refusal:
+                if refusal.reason in (Reason.CARD_FAILED, Reason.CARD_UNTRUSTED):
+                    await self._break_off()  # it may be another card by now
                 raise
+
+    async def _question(self, ask: Ask, expected: type[T], deadline: float) -> T:
+        try:
+            async with asyncio.timeout(deadline):
+                told = await self._exchange(ask)
+        except TimeoutError as error:
+            self.silent = True
+            raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: no answer in {deadline:g} s") from error
+        except (OSError, FrameError) as error:
+            raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: the card worker ended") from error
         if isinstance(told, TellRefused):
-            refusal = _refusal(told)
-            if refusal.reason in (Reason.CARD_FAILED, Reason.CARD_UNTRUSTED):
-                self.kill()  # it may be another card by now
-            raise refusal
+            raise _refusal(told)
         if not isinstance(told, expected):
-            self.kill()
             raise Refusal(Reason.CARD_FAILED, f"{type(ask).__name__}: unexpected {type(told).__name__}")
         return told
+
+    async def _break_off(self) -> None:
+        """End the worker as it is, and reset its card, within RESET_DEADLINE: it may have been left open.
+
+        pcscd resets a card whose owner died in a transaction. OpenSC holds one from login on (lock_login), ykcs11 none.
+        """
+        self._end()
+        if self._pulled or not self._reader:
+            return
+        if self._resetting is None:
+            self._resetting = asyncio.ensure_future(self._reset_card())
+        await asyncio.shield(self._resetting)
+
+    async def _reset_card(self) -> None:
+        await self._process.wait()
+        with contextlib.suppress(Refusal):  # there is none any more, or nothing moves it
+            await self._runner.errand("reset", self._reader, deadline=RESET_DEADLINE)
 
     async def _exchange(self, ask: Ask) -> Tell:
         loop = asyncio.get_running_loop()
@@ -211,24 +241,6 @@ class CardWorker:
                 raise FrameError("the worker closed the socket")
             buffer += part
         return buffer
-
-
-def _ids_of(user: str | None) -> tuple[int | None, int | None]:
-    if user is None:
-        return None, None
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError as error:
-        raise Refusal(Reason.INTERNAL, f"no user {user!r} for the card worker") from error
-    return entry.pw_uid, entry.pw_gid
-
-
-def _environment(variant: Variant) -> Mapping[str, str]:
-    """Return all that the worker gets of our environment: no more than its libraries need."""
-    kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    if variant.module is not None and variant.module.driver is not None:
-        kept["OPENSC_DRIVER"] = variant.module.driver
-    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENSC_CONF": str(OPENSC_CONF), **kept}
 
 
 def _container(item: TellContainer) -> Container:

@@ -19,8 +19,7 @@ from sdbox.smartcard.frames import (
     TellSignature,
 )
 
-STEP_SECONDS: Final = 60.0
-KEY_SECONDS: Final = 180.0  # a card may look for RSA primes for minutes
+STEP_SECONDS: Final = 30.0  # as any other question: a switch that comes within a step waits for its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class CardRenewal:
 
     async def new_key(self) -> bytes:
         """Return the identifier of the key to be certified."""
-        told = await self.worker.patiently(AskRenewalKey(self.old.certificate), TellRenewal, KEY_SECONDS)
+        told = await self.worker.patiently(AskRenewalKey(self.old.certificate), TellRenewal, STEP_SECONDS)
         return told.value
 
     async def request(self, key_id: bytes) -> bytes:

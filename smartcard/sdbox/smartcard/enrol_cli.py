@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable
@@ -75,7 +76,7 @@ def enrol_command(*, reader: str, authorisation: Path, ca: Path, spent: Path, ke
 
     try:
         seen = card_in(reader)
-        variant = recognise(reader, b"" if seen is None else seen.atr)
+        variant = asyncio.run(recognise(reader, b"" if seen is None else seen.atr))
         enrol = _enrolling(variant, x509.load_pem_x509_certificate(ca.read_bytes()), SpentNumbers(spent), key_fd)
         line = CardLine(reader)
         try:

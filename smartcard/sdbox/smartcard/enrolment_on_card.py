@@ -15,7 +15,7 @@ from typing import Final
 from cryptography import x509
 
 from sdbox.protocol.reasons import Reason, Refusal
-from sdbox.smartcard.apdu import OK, Answer, ApduError, Transmit, exchange
+from sdbox.smartcard.apdu import OK, SELECT, Answer, ApduError, Transmit, exchange
 from sdbox.smartcard.authorisation import SpentNumbers, Statement, check_authorisation
 from sdbox.smartcard.tlv import parse_tlvs
 
@@ -72,7 +72,7 @@ def _take_finger(transmit: Transmit, desk: OnCardDesk) -> None:
 
 
 def _select(transmit: Transmit, aid: bytes) -> None:
-    if exchange(transmit, bytes((0x00, 0xA4, 0x04, 0x00)), aid).status != OK:
+    if exchange(transmit, SELECT, aid).status != OK:
         raise Refusal(Reason.CARD_UNKNOWN, "the card lacks an application that enrolments need")
 
 

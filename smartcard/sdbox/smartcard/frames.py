@@ -23,6 +23,10 @@ class AskStatus(Frame, frozen=True):
     """Agent -> worker: how is the holder verified, and how many tries are left? Costs none."""
 
 
+class AskOpen(Frame, frozen=True):
+    """Agent -> worker: say when the card is open, if a first look has left it to be opened meanwhile. Costs no try."""
+
+
 class AskLogin(Frame, frozen=True):
     """Agent -> worker: verify the holder, once. `pin` is None where the card has a sensor.
 
@@ -86,6 +90,10 @@ class TellStatus(Frame, frozen=True):
     blocked: bool
 
 
+class TellOpen(Frame, frozen=True):
+    """Worker -> agent: the card is open, and read as far as its module does that before a login."""
+
+
 class TellContainer(Frame, frozen=True):
     """One entry of `TellIdentity`: see `protocol.values.Container`."""
 
@@ -129,8 +137,8 @@ class TellRefused(Frame, frozen=True):
 
 
 AskRenewal = AskRenewalKey | AskRenewalRequest | AskRenewalWrite | AskRenewalRetire
-Ask = AskStatus | AskLogin | AskSign | AskClose | AskRenewal
-Tell = TellStatus | TellIdentity | TellSignature | TellRenewal | TellClosed | TellRefused
+Ask = AskStatus | AskOpen | AskLogin | AskSign | AskClose | AskRenewal
+Tell = TellStatus | TellOpen | TellIdentity | TellSignature | TellRenewal | TellClosed | TellRefused
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _ask_decoder: Final[msgspec.msgpack.Decoder[Ask]] = msgspec.msgpack.Decoder(Ask)

@@ -6,18 +6,11 @@ while the user types. A card with a finger gets none of this: its sensor is off 
 
 from __future__ import annotations
 
-from typing import Final
-
 from sdbox.protocol.reasons import Reason, Refusal
+from sdbox.smartcard.apdu import MORE_DATA, OK, select, tries_in
 from sdbox.smartcard.pcsc import PcscError, ask_card, open_inserted
 from sdbox.smartcard.values import LoginMethod, LoginStatus
 from sdbox.smartcard.variants import Backend, Variant
-
-SELECT: Final = bytes.fromhex("00A40400")
-OK: Final = 0x9000
-MORE_DATA: Final = 0x61
-TRIES_LEFT: Final = 0x63C0
-BLOCKED: Final = 0x6983
 
 
 def glimpse(variant: Variant, reader: str) -> LoginStatus | None:
@@ -32,15 +25,13 @@ def glimpse(variant: Variant, reader: str) -> LoginStatus | None:
         return None
     try:
         open_inserted(reader)  # nobody's earlier login is ours
-        selected = ask_card(reader, SELECT + bytes([len(aid) // 2]) + bytes.fromhex(aid) + b"\x00")
+        selected = ask_card(reader, select(bytes.fromhex(aid)))
         if int.from_bytes(selected[-2:], "big") != OK and selected[-2:-1] != bytes([MORE_DATA]):
             return None
         answer = int.from_bytes(ask_card(reader, bytes.fromhex(counter)), "big")
     except PcscError as error:
         raise Refusal(Reason.CARD_FAILED, f"first look: {error}") from error
-    if answer == BLOCKED:
-        return LoginStatus(LoginMethod.PIN, 0, final_try=False, blocked=True)
-    if answer & 0xFFF0 != TRIES_LEFT:
+    tries = tries_in(answer)
+    if tries is None:
         return None
-    tries = answer & 0x0F
     return LoginStatus(LoginMethod.PIN, tries, final_try=tries == 1, blocked=tries == 0)

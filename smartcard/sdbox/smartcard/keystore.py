@@ -42,6 +42,14 @@ def value_of(certificate: Any) -> bytes:  # noqa: ANN401 - attribute access of p
         return b""
 
 
+def label_of(item: Any) -> str:  # noqa: ANN401 - see value_of
+    """Return an object's label, which belongs in UTF-8; what is written otherwise is marked in it."""
+    try:
+        return str(item[Attribute.LABEL])
+    except UnicodeDecodeError as error:
+        return error.object.decode(errors="replace")
+
+
 def sign_digest(key: Any, scheme: Scheme, digest: bytes) -> bytes:  # noqa: ANN401 - see value_of
     """Return the signature as TLS wants it: PKCS#11 gives ECDSA as r and s side by side, TLS wants DER."""
     sign: Callable[..., bytes] = key.sign
@@ -69,7 +77,7 @@ class KeyStore:
         """Return the private keys' identifiers and labels."""
         with _written("list keys"):
             found = self._session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})
-            return {bytes(key[Attribute.ID]): str(key[Attribute.LABEL]) for key in found}
+            return {bytes(key[Attribute.ID]): label_of(key) for key in found}
 
     def certificates(self, key_id: bytes) -> list[bytes]:
         """Return the certificates (DER) at `key_id`; b"" stands for one that cannot be read."""
@@ -99,15 +107,11 @@ class KeyStore:
         return None
 
     def generate(self, key_id: bytes, label: str, kind: KeyKindName) -> None:
-        """Make a key pair that signs and never leaves the card."""
+        """Make an EC key pair that signs and never leaves the card."""
         kept = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
         wanted: dict[str, Any] = {"id": key_id, "label": label, "store": True, "private_template": kept}
         wanted["capabilities"] = MechanismFlag.SIGN | MechanismFlag.VERIFY
         with _written("generate"):
-            if kind.startswith("rsa"):
-                bits = int(kind.removeprefix("rsa"))
-                self._session.generate_keypair(KeyType.RSA, bits, **wanted)
-                return
             named = {Attribute.EC_PARAMS: encode_named_curve_parameters(CURVES[kind])}
             curve = self._session.create_domain_parameters(KeyType.EC, named, local=True)
             curve.generate_keypair(**wanted)

@@ -18,10 +18,11 @@ from typing import Final
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.bit import EnrolledFinger
-from sdbox.smartcard.certificates import Scheme, choose_scheme, is_signed_by, project_of, public_key_of
+from sdbox.smartcard.card_use import left_in, sign_as
+from sdbox.smartcard.certificates import PublicKey, Scheme, project_of
 from sdbox.smartcard.frames import wipe
 from sdbox.smartcard.minutiae import TemplateError, card_template
-from sdbox.smartcard.pcsc import CardLine, PcscError, card_in, open_inserted
+from sdbox.smartcard.pcsc import CardLine, PcscError, open_inserted
 from sdbox.smartcard.piv import PivApplication, PivError, Verdict
 from sdbox.smartcard.sensor import SensorError, SerialSensor, TouchSensor, sensor_path
 from sdbox.smartcard.values import LoginMethod, LoginRefused, LoginStatus
@@ -81,17 +82,13 @@ class OccSession:
 
     def sign(self, key_id: bytes, content: bytes, schemes: Sequence[int]) -> tuple[Scheme, bytes]:
         """Sign with the first scheme that fits the container's key; the signature is checked before it leaves."""
-        container = next((c for c in self._identity.containers if c.key_id == key_id), None) if self._identity else None
-        key = None if container is None else public_key_of(container.certificate)
-        scheme = None if key is None else choose_scheme(key, schemes)
-        if key is None or scheme is None:
-            raise Refusal(Reason.CARD_PROOF, "no such key, or no signature scheme that fits it")
-        with _translated("sign"):
-            self._same_card()
-            signature = self._card.sign(key_id[0], key, scheme, content)
-        if not is_signed_by(key, scheme, content, signature):
-            raise Refusal(Reason.CARD_FAILED, "the signature is not by the key of the certificate")
-        return scheme, signature
+
+        def sign(key: PublicKey, scheme: Scheme) -> bytes:
+            with _translated("sign"):
+                self._same_card()
+                return self._card.sign(key_id[0], key, scheme, content)
+
+        return sign_as(self._identity, key_id, content, schemes, sign)
 
     def close(self) -> None:
         """End the session and reset the card."""
@@ -185,8 +182,7 @@ class OccSession:
             self._line.end()
 
     def _same_card(self) -> None:
-        if card_in(self._reader) != self._inserted:
-            raise Refusal(Reason.CARD_FAILED, "the card was taken out")
+        left_in(self._reader, self._inserted)
 
     def _same_serial(self) -> None:
         if self._serial is not None and self._card.serial() != self._serial:

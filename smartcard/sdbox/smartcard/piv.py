@@ -9,7 +9,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from sdbox.smartcard.apdu import OK, Answer, ApduError, Transmit, exchange
+from sdbox.smartcard.apdu import OK, SELECT, Answer, ApduError, Transmit, exchange, tries_in
 from sdbox.smartcard.bit import BIT_GROUP, BitError, EnrolledFinger, parse_bit_group
 from sdbox.smartcard.certificates import PublicKey, Scheme, digest_of
 from sdbox.smartcard.pss import pad_pss_sha256
@@ -29,7 +29,7 @@ ALGORITHMS: Final = {Scheme.ECDSA_SECP256R1_SHA256: 0x11, Scheme.ECDSA_SECP384R1
 RSA_2048: Final = 0x07  # SP 800-78-5, table 10: no code for other lengths that a card of ours has
 RSA_BITS: Final = 2048
 DYNAMIC, CHALLENGE, RESPONSE = 0x7C, 0x81, 0x82
-NOT_FOUND, BLOCKED, WRONG_DATA, TRIES_LEFT = 0x6A82, 0x6983, 0x6A80, 0x63C0
+NOT_FOUND, WRONG_DATA = 0x6A82, 0x6A80
 
 
 class PivError(Exception):
@@ -54,7 +54,7 @@ class PivApplication:
 
     def select(self) -> None:
         """Select the application; what was verified before is so no more. PivError if the card has none."""
-        self._expect("SELECT", self._send(bytes((0x00, 0xA4, 0x04, 0x00)), self._aid))
+        self._expect("SELECT", self._send(SELECT, self._aid))
 
     def allows_comparison(self) -> bool:
         """Whether the discovery object says that on-card comparison opens the keys (part 1, section 3.3.2)."""
@@ -78,7 +78,10 @@ class PivApplication:
         return guid.hex()
 
     def certificates(self) -> Iterator[tuple[int, bytes]]:
-        """Yield (key reference, certificate in DER) of 9A and of the retired keys, as many as the card says it has."""
+        """Yield (key reference, certificate in DER) of 9A and of the retired keys, as many as the card says it has.
+
+        What is in a certificate's place and is none is left out: it must not cost the others anything.
+        """
         history = self._get(KEY_HISTORY)
         objects = dict(self._objects("key history", history)) if history else {}
         left = int.from_bytes(objects.get(ON_CARD_CERTIFICATES, b"\x00"), "big")
@@ -86,7 +89,11 @@ class PivApplication:
             if slot != AUTHENTICATION and not left:
                 return
             found = self._get(tag)
-            certificate = self._certificate(found) if found else None
+            try:
+                certificate = self._certificate(found) if found else None
+            except PivError:
+                left -= slot != AUTHENTICATION
+                continue
             if certificate:
                 left -= slot != AUTHENTICATION
                 yield slot, certificate
@@ -156,8 +163,8 @@ class PivApplication:
         status = answer.status
         if status == OK:
             return Verdict(verified=True, tries=None)
-        if status == BLOCKED or status & 0xFFF0 == TRIES_LEFT:
-            return Verdict(verified=False, tries=0 if status == BLOCKED else status & 0x0F)
+        if (tries := tries_in(status)) is not None:
+            return Verdict(verified=False, tries=tries)
         if status == WRONG_DATA:
             return Verdict(verified=False, tries=None, refused_data=True)
         raise PivError(f"VERIFY: {status:04X}")

@@ -15,7 +15,9 @@ from typing import Any, Final
 
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity, Container
-from sdbox.smartcard.certificates import Scheme, choose_scheme, digest_of, is_signed_by, project_of, public_key_of
+from sdbox.smartcard.apdu import OK, tries_in
+from sdbox.smartcard.card_use import left_in, sign_as
+from sdbox.smartcard.certificates import PublicKey, Scheme, digest_of, project_of
 from sdbox.smartcard.cryptoki import (
     PROTECTED_AUTH,
     Attribute,
@@ -34,16 +36,13 @@ from sdbox.smartcard.cryptoki import (
     load_module,
 )
 from sdbox.smartcard.filecache import file_cache
-from sdbox.smartcard.keystore import KeyStore, sign_digest, value_of
-from sdbox.smartcard.pcsc import PcscError, ask_card, card_in, open_inserted, reset_card
+from sdbox.smartcard.keystore import KeyStore, label_of, sign_digest, value_of
+from sdbox.smartcard.pcsc import PcscError, ask_card, open_inserted, reset_card
 from sdbox.smartcard.renewal import Renewing
 from sdbox.smartcard.values import LoginMethod, LoginRefused, LoginStatus
 from sdbox.smartcard.variants import Variant, module_path
 
 DESCRIPTION_BYTES: Final = 64  # CK_SLOT_INFO.slotDescription holds no more of a reader's name
-TRIES_LEFT: Final = 0x63C0
-BLOCKED: Final = 0x6983
-VERIFIED: Final = b"\x90\x00"
 
 
 class _Pin:
@@ -138,19 +137,15 @@ class Pkcs11Session:
 
     def sign(self, key_id: bytes, content: bytes, schemes: Sequence[int]) -> tuple[Scheme, bytes]:
         """Sign with the best of `schemes` that key and module can do; the signature is checked before it leaves."""
-        container = next((c for c in self._identity.containers if c.key_id == key_id), None) if self._identity else None
-        key = None if container is None else public_key_of(container.certificate)
         with _translated("mechanisms"):
             possible = _possible_schemes(self._slot, schemes)
-        scheme = None if key is None else choose_scheme(key, possible)
-        if key is None or scheme is None:
-            raise Refusal(Reason.CARD_PROOF, "no such key, or no signature scheme that fits it")
-        with _translated("sign"):
-            self._same_card()
-            signature = sign_digest(self._keys[key_id], scheme, digest_of(scheme, content))
-        if not is_signed_by(key, scheme, content, signature):
-            raise Refusal(Reason.CARD_FAILED, "the signature is not by the key of the certificate")
-        return scheme, signature
+
+        def sign(_key: PublicKey, scheme: Scheme) -> bytes:
+            with _translated("sign"):
+                self._same_card()
+                return sign_digest(self._keys[key_id], scheme, digest_of(scheme, content))
+
+        return sign_as(self._identity, key_id, content, possible, sign)
 
     def container(self, certificate: bytes) -> Container:
         """Return the container with exactly this certificate (DER); Refusal if the card has none."""
@@ -181,9 +176,11 @@ class Pkcs11Session:
         with _translated("close"):
             # OpenSC holds a PC/SC transaction since login (lock_login) and disconnects with a reset
             # (disconnect_action). Sessions are not closed one by one: C_Logout would end the transaction before.
-            self._library.finalize()
-            if self._reader:
-                reset_card(self._reader)  # whatever the module did
+            try:
+                self._library.finalize()
+            finally:
+                if self._reader:
+                    reset_card(self._reader)  # whatever the module did
 
     def _find_slot(self) -> tuple[Slot, Token]:
         """Return the slot of our reader, by its name and never by position; of SoftHSM's token, by its label.
@@ -201,20 +198,15 @@ class Pkcs11Session:
         return usable[0]
 
     def _same_card(self) -> None:
-        """Refusal if the card is not the one of before, left in all along.
-
-        OpenSC may answer for a card that is gone, and tells a serial that it has read at the beginning: so PC/SC's
-        count of insertions is compared. A signature is then checked by the certificate that was read.
-        """
-        if self._reader and card_in(self._reader) != self._inserted:
-            raise Refusal(Reason.CARD_FAILED, "the card was taken out")
+        if self._reader:
+            left_in(self._reader, self._inserted)
 
     def _tries(self) -> int | None:
         """Ask the card for its retry counter (VERIFY without data, ISO 7816-4, 11.6.6); None if it does not say."""
         command = self._variant.login.counter
         if command is None or self._session is not None:
             return None
-        return _tries_in(ask_card(self._reader, bytes.fromhex(command)))
+        return tries_in(int.from_bytes(ask_card(self._reader, bytes.fromhex(command)), "big"))
 
     def _credential(self, pin: bytearray | None) -> object:
         if pin is not None:
@@ -223,10 +215,10 @@ class Pkcs11Session:
 
     def _is_open(self) -> bool:
         """Ask the card whether its holder is verified: ykcs11 2.7.1 answers CKR_OK whatever the finger was."""
-        answer = ask_card(self._reader, bytes.fromhex(self._variant.login.counter or ""))
-        if answer != VERIFIED and _tries_in(answer) is None:
+        status = int.from_bytes(ask_card(self._reader, bytes.fromhex(self._variant.login.counter or "")), "big")
+        if status != OK and tries_in(status) is None:
             raise Refusal(Reason.CARD_FAILED, "the card does not say whether its holder was verified")
-        return answer == VERIFIED
+        return status == OK
 
     def _start_over(self) -> None:
         """Release the card after a failed login: OpenSC keeps its transaction (lock_login), so nobody could ask it."""
@@ -263,19 +255,12 @@ class Pkcs11Session:
         return CardIdentity(self._serial.decode("ascii", "replace").strip(), self._variant.name, containers)
 
 
-def _tries_in(answer: bytes) -> int | None:
-    status = int.from_bytes(answer, "big")
-    if status == BLOCKED:
-        return 0
-    return status & 0x0F if status & 0xFFF0 == TRIES_LEFT else None
-
-
 def _container(certificate: Any) -> Container | None:  # noqa: ANN401 - attribute access of python-pkcs11 is untyped
     """Return None for a certificate that was torn when it was written: it must not cost the others anything."""
     value = value_of(certificate)
     if not value:
         return None
-    return Container(bytes(certificate[Attribute.ID]), str(certificate[Attribute.LABEL]), value, project_of(value))
+    return Container(bytes(certificate[Attribute.ID]), label_of(certificate), value, project_of(value))
 
 
 def _possible_schemes(slot: Slot, schemes: Sequence[int]) -> list[int]:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from sdbox.smartcard.errand import has_application
 from sdbox.smartcard.pcsc import PcscError, reset_card
-from sdbox.smartcard.recognise import has_application
 from sdbox.smartcard.show import first_card
 from sdbox.smartcard.variants import Variant, load_variants, variants_for
 

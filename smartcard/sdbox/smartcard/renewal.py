@@ -117,8 +117,8 @@ class Renewing:
 
     def _kind(self) -> KeyKindName:
         public = public_key_of(self.old.certificate)
-        if isinstance(public, rsa.RSAPublicKey) and public.key_size == 2048:
-            return "rsa2048"
+        if isinstance(public, rsa.RSAPublicKey):
+            raise _failed("no RSA key is made beside a session: a card may look for its primes for minutes")
         kind = _KINDS.get(public.curve.name) if isinstance(public, ec.EllipticCurvePublicKey) else None
         if kind is None or kind not in self.variant.kinds:
             raise _failed("the card makes no key of the old one's kind")

@@ -41,7 +41,7 @@ def look_at_card(wait: float, login: Login | None) -> Seen:
 
 async def _look(wait: float, login: Login | None) -> Seen:
     inserted = await first_card(wait)
-    variant = await asyncio.to_thread(recognise, inserted.reader, inserted.atr)
+    variant = await recognise(inserted.reader, inserted.atr)
     async with await CardWorker.start(variant, inserted.reader) as worker:
         status = await worker.status()
         seen: Seen = {

@@ -180,14 +180,6 @@ def variants_for(atr: bytes) -> tuple[Variant, ...]:
     return tuple(variant for variant in load_variants() if any(pattern.matches(atr) for pattern in variant.atrs))
 
 
-def variant_for(atr: bytes) -> Variant:
-    """Return the one variant whose ATR pattern fits; Refusal(CARD_UNKNOWN) if none or several do."""
-    fitting = variants_for(atr)
-    if len(fitting) != 1:
-        raise Refusal(Reason.CARD_UNKNOWN, f"{len(fitting)} variants fit ATR {atr.hex().upper()}")
-    return fitting[0]
-
-
 MODULE_MISSING: Final = "no PKCS#11 module found: is the package installed?"
 
 

@@ -23,6 +23,7 @@ from sdbox.smartcard.frames import (
     Ask,
     AskClose,
     AskLogin,
+    AskOpen,
     AskRenewal,
     AskRenewalKey,
     AskRenewalRequest,
@@ -35,6 +36,7 @@ from sdbox.smartcard.frames import (
     TellClosed,
     TellContainer,
     TellIdentity,
+    TellOpen,
     TellRefused,
     TellRenewal,
     TellSignature,
@@ -110,11 +112,13 @@ class Worker:
             return TellRefused(refused.reason.value, refused.detail, refused.tries, refused.final_try)
         except Refusal as refused:
             return TellRefused(refused.reason.value, refused.detail)
+        except Exception as error:  # noqa: BLE001 - nothing on a card may end the worker: it would leave the card open
+            return TellRefused(Reason.CARD_FAILED.value, f"unexpected {type(error).__name__}")
 
     def go_ahead(self) -> None:
         """Open the card after a first look at it, while the user types; what fails is the next answer's to say."""
         if self._glimpsed and self._session is None:
-            with contextlib.suppress(Refusal):
+            with contextlib.suppress(Exception):
                 self._session = open_session(variant_named(self._variant), self._reader)
 
     def close(self) -> None:
@@ -133,19 +137,25 @@ class Worker:
                 return _told(first)
         if self._session is None:
             self._session = open_session(variant_named(self._variant), self._reader)
-        if isinstance(ask, AskLogin):
-            try:
-                return _identity(self._session.login(ask.pin, last_try=ask.last_try))
-            finally:
-                wipe(ask.pin)
-        if isinstance(ask, AskSign):
-            scheme, signature = self._session.sign(ask.key_id, ask.content, ask.schemes)
-            return TellSignature(int(scheme), signature)
-        if isinstance(ask, AskRenewal):
-            return _renew(self._session, ask)
-        if isinstance(ask, AskStatus):
-            return _told(self._session.status())
-        raise Refusal(Reason.INTERNAL, "unknown question")
+        return _ask_card(self._session, ask)
+
+
+def _ask_card(session: CardSession, ask: Ask) -> Tell:
+    if isinstance(ask, AskOpen):
+        return TellOpen()
+    if isinstance(ask, AskLogin):
+        try:
+            return _identity(session.login(ask.pin, last_try=ask.last_try))
+        finally:
+            wipe(ask.pin)
+    if isinstance(ask, AskSign):
+        scheme, signature = session.sign(ask.key_id, ask.content, ask.schemes)
+        return TellSignature(int(scheme), signature)
+    if isinstance(ask, AskRenewal):
+        return _renew(session, ask)
+    if isinstance(ask, AskStatus):
+        return _told(session.status())
+    raise Refusal(Reason.INTERNAL, "unknown question")
 
 
 def _told(status: LoginStatus) -> TellStatus:

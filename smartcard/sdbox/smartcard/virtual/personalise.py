@@ -24,7 +24,7 @@ CardKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 class Flaw(Enum):
-    """What is wrong with a container's certificate."""
+    """What is wrong with a container."""
 
     NONE = "none"
     EXPIRED = "expired"
@@ -33,6 +33,8 @@ class Flaw(Enum):
     WRONG_USAGE = "wrong-usage"  # its key may not sign
     LATE = "late"  # nothing is, but it is past half of its life
     OLDER = "older"  # nothing is, but another of the same project was issued after it
+    ODD_LABEL = "odd-label"  # nothing is, but its label is Latin-1 where UTF-8 belongs
+    TORN = "torn"  # only the first half of it was written
 
 
 class KeyKind(Enum):
@@ -59,6 +61,13 @@ class FilledContainer:
     project: str
     key: CardKey
     certificate: bytes
+    flaw: Flaw = Flaw.NONE
+
+    @property
+    def label(self) -> bytes:
+        """What its files say that it is called."""
+        name = f"{self.project}\xe9" if self.flaw is Flaw.ODD_LABEL else self.project
+        return name.encode("latin-1" if self.flaw is Flaw.ODD_LABEL else "utf-8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +126,9 @@ def _fill(project: Project, issuer: Issuer) -> FilledContainer:
     builder = _builder(_name(project.name), issuer.certificate.subject, key.public_key(), _validity(project.flaw))
     for extension, critical in _extensions(project, signer):
         builder = builder.add_extension(extension, critical)
-    certificate = builder.sign(signer.key, hashes.SHA256())
-    return FilledContainer(project.name, key, certificate.public_bytes(serialization.Encoding.DER))
+    certificate = builder.sign(signer.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    written = certificate[: len(certificate) // 2] if project.flaw is Flaw.TORN else certificate
+    return FilledContainer(project.name, key, written, project.flaw)
 
 
 def _extensions(project: Project, signer: Issuer) -> list[tuple[x509.ExtensionType, bool]]:

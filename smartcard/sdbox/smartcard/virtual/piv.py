@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sdbox.smartcard.virtual.apdu import MORE_DATA, SHORT, TRIES_LEFT, Command, Status, parse_command, word
 from sdbox.smartcard.virtual.keys import ecdsa_der, rsa_raw
-from sdbox.smartcard.virtual.personalise import CardKey, FilledContainer
+from sdbox.smartcard.virtual.personalise import CardKey, FilledContainer, Flaw
 from sdbox.smartcard.virtual.piv_admin import ADMINISTRATOR, Administrator
 from sdbox.smartcard.virtual.piv_references import (
     FINGER_POLICY,
@@ -217,5 +217,6 @@ def _data_objects(serial: str, slots: dict[int, FilledContainer]) -> dict[int, b
     history = tlv(0xC1, bytes([retired])) + tlv(0xC2, b"\x00") + end
     objects = {CHUID: chuid, CCC: capabilities, KEY_HISTORY: history}
     for slot, container in slots.items():
-        objects[OBJECTS[slot]] = tlv(0x70, container.certificate) + tlv(0x71, b"\x00") + end
+        whole = tlv(0x70, container.certificate) + tlv(0x71, b"\x00") + end
+        objects[OBJECTS[slot]] = whole[: len(whole) // 2] if container.flaw is Flaw.TORN else whole
     return {tag: tlv(0x53, value) for tag, value in objects.items()}

@@ -92,8 +92,8 @@ def _token_information(layout: Layout, serial: str) -> bytes:
     return tlv(SEQUENCE, integer(0), tlv(OCTETS, bytes.fromhex(serial)), *names, bits(0x20), layout.algorithms)
 
 
-def _common(label: str, flags: int) -> tuple[bytes, ...]:
-    return (tlv(TEXT, label.encode()), bits(flags))
+def _common(label: bytes, flags: int) -> tuple[bytes, ...]:
+    return (tlv(TEXT, label), bits(flags))
 
 
 def _pin(layout: Layout) -> bytes:
@@ -110,14 +110,14 @@ def _pin(layout: Layout) -> bytes:
         tlv(OCTETS, bytes([pin.padding])),
         b"" if layout.by_name else path_of(FOLDER),
     )
-    name = tlv(SEQUENCE, *_common("User PIN", PRIVATE_MODIFIABLE))
+    name = tlv(SEQUENCE, *_common(b"User PIN", PRIVATE_MODIFIABLE))
     return tlv(SEQUENCE, name, tlv(SEQUENCE, tlv(OCTETS, AUTH_ID)), tlv(0xA1, attributes))
 
 
 def _private_key(index: int, container: FilledContainer, place: KeyPlace) -> bytes:
     """EF.PrKD (8.4): a SEQUENCE for RSA, [0] for EC."""
     is_rsa = isinstance(container.key, rsa.RSAPrivateKey)
-    name = tlv(SEQUENCE, *_common(container.project, PRIVATE_MODIFIABLE), tlv(OCTETS, AUTH_ID))
+    name = tlv(SEQUENCE, *_common(container.label, PRIVATE_MODIFIABLE), tlv(OCTETS, AUTH_ID))
     usage = bits(SIGN_DECRYPT if is_rsa else SIGN)
     key = tlv(SEQUENCE, tlv(OCTETS, bytes([index])), usage, bits(ACCESS), integer(place.reference))
     value = tlv(0xA1, tlv(SEQUENCE, path_of(place.key), integer(container.key.key_size)))
@@ -126,6 +126,6 @@ def _private_key(index: int, container: FilledContainer, place: KeyPlace) -> byt
 
 def _certificate(index: int, container: FilledContainer, place: KeyPlace) -> bytes:
     """EF.CD (8.7): the certificate has its key's identifier."""
-    name = tlv(SEQUENCE, *_common(container.project, MODIFIABLE))
+    name = tlv(SEQUENCE, *_common(container.label, MODIFIABLE))
     value = tlv(0xA1, tlv(SEQUENCE, path_of(place.certificate)))
     return tlv(SEQUENCE, name, tlv(SEQUENCE, tlv(OCTETS, bytes([index]))), value)

@@ -21,12 +21,12 @@ from sdbox.smartcard.virtual.sensor import Capture, Report, Sensor
 from sdbox.smartcard.virtual.soc_manager import AID as SOC_MANAGER
 from sdbox.smartcard.virtual.soc_manager import SocManager
 from sdbox.smartcard.virtual.tlv import tlv
+from sdbox.smartcard.virtual.tries import Tries
 
 ATR: Final = bytes.fromhex("3BFE1800008131FE45803181544853434D31738021408107FA")  # SmartCard-HSM, contact, T=1
 AID: Final = bytes.fromhex("E82B0601040181C31F0201")
 PROPRIETARY: Final = bytes.fromhex("0000FF0305")  # no options, platform, version 3.5
 USER_PIN, SO_PIN, FINGER = 0x81, 0x88, 0x85
-MAX_TRIES: Final = 3
 CVC_ECDSA_SHA256: Final = bytes.fromhex("04007F00070202020203")
 
 Handler = Callable[[Command], bytes]
@@ -39,9 +39,9 @@ class ScHsmCard:
 
     def __init__(self, serial: str, containers: Sequence[FilledContainer], sensor: Sensor, report: Report) -> None:
         self.sensor = sensor
-        self._manager = SocManager(sensor, report)
+        self._tries = Tries(report)
+        self._manager = SocManager(sensor, self._tries, report)
         self._managing = False
-        self.tries = MAX_TRIES
         self._report = report
         self._pin = secrets.token_bytes(8)  # shares the counter with the finger; nobody knows it
         self._serial = f"SDB{serial}"
@@ -71,7 +71,7 @@ class ScHsmCard:
 
     def block(self) -> None:
         """Bring the counter to zero, as three wrong fingers would."""
-        self.tries = 0
+        self._tries.left = 0
 
     def process(self, apdu: bytes) -> bytes:
         try:
@@ -93,7 +93,7 @@ class ScHsmCard:
 
     def _put(self, index: int, container: FilledContainer) -> None:
         self._keys[index] = container.key
-        self._files[0xC400 + index] = _key_description(container.project, bytes([index]), container.key)
+        self._files[0xC400 + index] = _key_description(container.label, bytes([index]), container.key)
         self._files[0xCE00 + index] = container.certificate
 
     def _select_applet(self, command: Command) -> bytes:
@@ -147,10 +147,10 @@ class ScHsmCard:
     def _counter(self) -> bytes:
         if self._user_ok:
             return word(Status.OK)
-        return word(TRIES_LEFT | self.tries if self.tries else Status.BLOCKED)
+        return self._tries.answer()
 
     def _finger(self) -> bytes:
-        if not self.tries:
+        if not self._tries.left:
             return word(Status.BLOCKED)
         if self.sensor.enrolled is None:
             return word(Status.NO_REFERENCE)
@@ -160,10 +160,7 @@ class ScHsmCard:
         return self._count(match=capture is Capture.MATCH)
 
     def _count(self, *, match: bool) -> bytes:
-        if self.tries:
-            self._user_ok = match
-            self.tries = MAX_TRIES if match else self.tries - 1
-        self._report(f"verify tries={self.tries}")
+        self._user_ok = self._tries.compared(match=match)
         return self._counter()
 
     def _write(self, command: Command) -> bytes:
@@ -211,9 +208,9 @@ def _token_information(serial: str) -> bytes:
     return tlv(0x30, tlv(0x02, b"\x01"), tlv(0x0C, b"SD-Box"), tlv(0x80, serial.encode()), tlv(0x03, b"\x04\x30"))
 
 
-def _key_description(label: str, identifier: bytes, key: CardKey) -> bytes:
+def _key_description(label: bytes, identifier: bytes, key: CardKey) -> bytes:
     """EF.PrKD (ISO 7816-15, clause 8.4): an EC or RSA key, usage sign."""
-    common = tlv(0x30, tlv(0x0C, label.encode()))
+    common = tlv(0x30, tlv(0x0C, label))
     usage = tlv(0x30, tlv(0x04, identifier), tlv(0x03, b"\x05\x20"))
     size = tlv(0xA1, tlv(0x30, tlv(0x30, tlv(0x04, b"")), tlv(0x02, key.key_size.to_bytes(2, "big"))))
     return tlv(0x30 if isinstance(key, rsa.RSAPrivateKey) else 0xA0, common, usage, size)

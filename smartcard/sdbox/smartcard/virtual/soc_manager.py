@@ -12,23 +12,22 @@ from typing import Final
 
 from sdbox.smartcard.virtual.apdu import Command, Status, word
 from sdbox.smartcard.virtual.sensor import Report, Sensor
+from sdbox.smartcard.virtual.tries import Tries
 
 AID: Final = bytes.fromhex("D27600017253 6F434D01")
 PIN, FINGER = 0x80, 0x40
 TYPED: Final = "pin"
 TOUCHES: Final = 3  # of one finger until it is known
 ONCE_MORE: Final = 0x9100
-MORE_TRIES: Final = 0x63C0
-MAX_TRIES: Final = 3
 
 
 class SocManager:
-    """Knows PIN and finger of the whole card; the SmartCard-HSM beside it asks the same sensor."""
+    """Knows PIN and finger of the whole card; sensor and `tries` are also those of the SmartCard-HSM beside it."""
 
-    def __init__(self, sensor: Sensor, report: Report) -> None:
+    def __init__(self, sensor: Sensor, tries: Tries, report: Report) -> None:
         self._sensor = sensor
+        self._tries = tries
         self._report = report
-        self._tries = MAX_TRIES
         self.power()
 
     def power(self) -> None:
@@ -53,14 +52,13 @@ class SocManager:
         expected = {PIN: TYPED, FINGER: self._sensor.enrolled}.get(reference)
         if expected is None:
             return word(Status.NO_REFERENCE)
-        if not self._tries:
+        if not self._tries.left:
             return word(Status.BLOCKED)
         given = self._sensor.take()
         if given is None:
             return word(Status.NO_TOUCH)
-        self._allowed = given == expected
-        self._tries = MAX_TRIES if self._allowed else self._tries - 1
-        return word(Status.OK if self._allowed else MORE_TRIES | self._tries)
+        self._allowed = self._tries.compared(match=given == expected)
+        return word(Status.OK) if self._allowed else self._tries.answer()
 
     def _change(self, reference: int) -> bytes:
         """Take one touch more of the new finger. One of another finger begins anew."""
