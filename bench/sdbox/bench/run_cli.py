@@ -29,6 +29,7 @@ from sdbox.bench.window import powered, why_no_window
 from sdbox.host.pki import ensure_development_pki
 from sdbox.host.tools import ensure_tools_tree
 from sdbox.image.build import ImageError, build_image
+from sdbox.qemu.accel import choose_acceleration
 from sdbox.qemu.overlay import written_bytes
 from sdbox.qemu.spec import MachineSpec
 from sdbox.qemu.tpm import copy_state
@@ -115,6 +116,7 @@ def stand_up(variant: str, timeline: Timeline, output: Path, *, window: bool) ->
             ensure_development_pki()
         with step("tools tree"):
             ensure_tools_tree()
+        console.print(f"acceleration: {choose_acceleration().why}", highlight=False)
         with step("image"):
             image = build_image(request_for(variant))
         with step("software TPM"):

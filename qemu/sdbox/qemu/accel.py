@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from sdbox.host.tools import tools_command
@@ -28,15 +29,21 @@ class Acceleration:
 # Without what makes software emulation slower than it needs to be: `rep stosb` and `rep movsb`, which a kernel prefers
 # where they are fast (erms, fsrm), are carried out byte by byte, and a fifth level of page tables is walked (la57).
 TCG = Acceleration("tcg,thread=multi", "max,-erms,-fsrm,-la57", "software emulation")
+# KVM can not lend a processor that the host does not have, so TCG's model is none for it. What the initrd measures
+# (PCR 15) then names the host's processor: no reference value has one, and a policy's minima are by processor.
 KVM = Acceleration("kvm", "host", "KVM ran a probe guest")
 
 
+@cache
 def choose_acceleration(device: Path = Path("/dev/kvm")) -> Acceleration:
-    """Return KVM if it executes a few instructions of a guest within two seconds, else TCG with the reason in `why`."""
+    """Return KVM if it executes a few instructions of a guest within two seconds, else TCG with the reason in `why`.
+
+    Asked once per process: all its machines, saved ones too, then have the same processor.
+    """
     if not device.exists():
-        return Acceleration(TCG.accel, TCG.cpu, f"software emulation: no {device}")
+        return replace(TCG, why=f"software emulation: no {device}")
     failure = _probe()
-    return KVM if failure is None else Acceleration(TCG.accel, TCG.cpu, f"software emulation: {failure}")
+    return KVM if failure is None else replace(TCG, why=f"software emulation: {failure}")
 
 
 def probe_firmware() -> bytes:
