@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -83,7 +82,6 @@ def test_the_filter_drops_by_default_and_lets_out_what_the_site_names() -> None:
 
 
 @pytest.mark.root
-@pytest.mark.skipif(shutil.which("nft") is None, reason="program nft is missing")
 def test_nft_accepts_the_filter(tmp_path: Path) -> None:
     path = tmp_path / "firewall.nft"
     path.write_text(firewall_rules(SITE), encoding="utf-8")
