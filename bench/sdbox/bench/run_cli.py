@@ -28,7 +28,7 @@ from sdbox.bench.timeline_view import svg, table
 from sdbox.bench.window import powered, why_no_window
 from sdbox.host.pki import ensure_development_pki
 from sdbox.host.tools import ensure_tools_tree
-from sdbox.image.build import ImageError, build_image
+from sdbox.image.build import build_image
 from sdbox.qemu.accel import choose_acceleration
 from sdbox.qemu.overlay import written_bytes
 from sdbox.qemu.spec import MachineSpec
@@ -64,16 +64,16 @@ def run(*, window: bool, script: TextIO | None, variant: str, output: Path, as_j
             result = way.scripted(hands, lab, lambda: run_script(hands, commands)) if commands else way.go(hands, lab)
             hands.machine.stop()
             finish(result, hands.machine.spec, as_json=as_json)
-    except BadInputError as error:
-        end(str(error), 2)
     except BadCommandError as error:
         end(f"{script.name if script else 'script'}, {error}", 2)
-    except (Unexpected, TimeoutError, RuntimeError, ImageError) as error:
+    except (Unexpected, TimeoutError, RuntimeError) as error:
         end(str(error), 1)
 
 
-class BadInputError(ValueError):
-    """What was asked for can not be done, or not on this host; the text says what to do."""
+class BadInputError(click.ClickException):
+    """What was asked for can not be done, or not on this host; the text says what to do. Ends any command with 2."""
+
+    exit_code = 2
 
 
 def end(text: str, code: int) -> NoReturn:
@@ -91,9 +91,8 @@ def require_variant(variant: str) -> None:
 
 def require_host(*, window: bool) -> None:
     """Refuse, with what to do about it, if this host can not run the bench."""
-    missing = [finding for finding in doctor.examine() if finding.status is doctor.Status.MISSING]
-    if missing:
-        first = missing[0]
+    first = next((finding for finding in doctor.examine() if finding.status is doctor.Status.MISSING), None)
+    if first is not None:
         raise BadInputError(f"{first.name}: {first.found}; {first.advice} (all of it: sdbox doctor)")
     if window and (reason := why_no_window()):
         raise BadInputError(reason)

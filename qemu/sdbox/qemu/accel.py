@@ -77,6 +77,9 @@ def _run_probe(command: list[str]) -> str | None:
         done = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return f"KVM's probe guest did not run within {PROBE_SECONDS} s"
+    except OSError as error:
+        return f"KVM's probe guest did not run ({error})"
     if done.returncode == PROBE_EXIT:
         return None
-    return f"KVM's probe guest did not run ({done.stderr.decode(errors='replace').strip().splitlines()[-1:]})"
+    said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    return f"KVM's probe guest did not run ({said or f'exit code {done.returncode}'})"
