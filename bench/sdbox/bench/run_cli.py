@@ -28,6 +28,7 @@ from sdbox.bench.timeline_view import svg, table
 from sdbox.bench.window import powered, why_no_window
 from sdbox.host.pki import ensure_development_pki
 from sdbox.host.tools import ensure_tools_tree
+from sdbox.host.workfolder import work_prefix
 from sdbox.image.build import build_image
 from sdbox.qemu.accel import choose_acceleration
 from sdbox.qemu.overlay import written_bytes
@@ -122,7 +123,7 @@ def stand_up(variant: str, timeline: Timeline, output: Path, *, window: bool) ->
             tpm = development_tpm()
         clean_up(Path(tempfile.gettempdir()))  # what killed runs left behind
         with step("gateway, network and bubbles"):
-            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sdbox-run-")))
+            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=work_prefix("run"))))
             stack.callback(keep_logs, work, output / "logs")
             lab = stack.enter_context(Lab(image.reference, keep=output / "logs"))
             lab.gateway.enrol(BOX, tpm)

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from sdbox.host.tools import tools_command
+from sdbox.host.workfolder import work_prefix
 
 PROBE_SECONDS = 2
 RESET_VECTOR = 0xFFF0
@@ -52,7 +53,7 @@ def probe_firmware() -> bytes:
 
 
 def _probe(accel: str = "kvm") -> str | None:
-    with tempfile.TemporaryDirectory(prefix="sdbox-accel-") as folder:
+    with tempfile.TemporaryDirectory(prefix=work_prefix("accel")) as folder:
         firmware = Path(folder, "probe.bin")
         firmware.write_bytes(probe_firmware())
         # The board of our machines: a KVM that runs a plain PC may still be without system management mode.
