@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 
 from sdbox.bench import doctor, way
-from sdbox.bench.commands import BadCommandError, parse_script, run_prompt, run_script
+from sdbox.bench.commands import BadCommandError, Command, parse_script, run_prompt, run_script
 from sdbox.bench.hands import Hands, Unexpected
 from sdbox.bench.lab import Lab
 from sdbox.bench.network import clean_up
@@ -59,10 +59,10 @@ def run(*, window: bool, script: TextIO | None, variant: str, output: Path, as_j
         require_variant(variant)
         require_host(window=window)
         with stand_up(variant, Timeline(), output, window=window) as (hands, lab):
-            if window and not commands:
-                by_hand(hands)
-                return
-            result = way.scripted(hands, lab, lambda: run_script(hands, commands)) if commands else way.go(hands, lab)
+            if commands:
+                result = way.scripted(hands, lab, lambda: by_script(hands, commands))
+            else:
+                result = way.scripted(hands, lab, lambda: by_hand(hands)) if window else way.go(hands, lab)
             hands.machine.stop()
             finish(result, hands.machine.spec, as_json=as_json)
     except BadCommandError as error:
@@ -99,13 +99,21 @@ def require_host(*, window: bool) -> None:
         raise BadInputError(reason)
 
 
-def by_hand(hands: Hands) -> None:
-    """Do what is typed, from the moment the box asks for a card or refuses to."""
+def by_script(hands: Hands, commands: tuple[Command, ...]) -> tuple[str, ...]:
+    """Do the commands once the box asks for a card; return the screens that were seen."""
+    hands.wait_ready()
+    return ("insert-card", *run_script(hands, commands))
+
+
+def by_hand(hands: Hands) -> tuple[str, ...]:
+    """Do what is typed, from the moment the box asks for a card or refuses to; return the screens that were seen."""
+    seen = list[str]()
     try:
         hands.wait_ready()
+        seen.append("insert-card")
     except Unexpected as error:
         click.echo(str(error), err=True)
-    run_prompt(hands, lambda: click.prompt("box", prompt_suffix="> ", err=True))
+    return (*seen, *run_prompt(hands, lambda: click.prompt("box", prompt_suffix="> ", err=True)))
 
 
 @contextmanager
