@@ -1,11 +1,21 @@
-"""For all tests: a skip has a name, and continuous integration allows none."""
+"""For all tests: a skip has a name, and continuous integration allows none; what killed runs left is removed first."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
+
+from sdbox.bench.network import clean_up
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Before tests that make namespaces and work folders of their own."""
+    if os.geteuid() == 0 and any(item.get_closest_marker("root") for item in session.items):
+        clean_up(Path(tempfile.gettempdir()))
 
 
 @pytest.hookimpl(wrapper=True)

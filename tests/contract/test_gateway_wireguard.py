@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sdbox.gateway.wireguard import Peer, UserspaceTunnel, WireGuardError
-from sdbox.host.tools import tools_command, tools_tree
+from sdbox.host.tools import tools_command
 from tests.service.uapi_fake import running_uapi
 
 SOCKETS = Path("/run/wireguard")
@@ -45,13 +44,7 @@ def running_wireguard_go() -> Iterator[Path]:
         yield socket
 
 
-needs_tools = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("bwrap") is None or not tools_tree().exists(),
-    reason="wireguard-go needs root, bubblewrap and the tools tree",
-)
-
-
-@pytest.fixture(scope="module", params=["fake", pytest.param("real", marks=[needs_tools, pytest.mark.root])])
+@pytest.fixture(scope="module", params=["fake", pytest.param("real", marks=pytest.mark.root)])
 def control(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if request.param == "real":
         with running_wireguard_go() as socket:

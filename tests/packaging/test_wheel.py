@@ -72,6 +72,16 @@ def test_each_command_starts(clean: Path, command: str) -> None:
     assert "Usage:" in _succeed([str(clean / command), "--help"])
 
 
+def test_the_screen_says_what_it_is_without(clean: Path) -> None:
+    """PyGObject is on the box only: one line, no traceback."""
+    done = subprocess.run(
+        [str(clean / "sdbox-screen")], cwd="/", capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("sdbox-screen: No module named 'gi'")
+
+
 @pytest.mark.parametrize("part", ["run", "image", "card", "eventlog", "verify", "bench", "doctor"])
 def test_each_part_of_sdbox_starts(clean: Path, part: str) -> None:
     assert "Usage:" in _succeed([str(clean / "sdbox"), part, "--help"])

@@ -15,7 +15,11 @@ import pytest
 from sdbox.bench.lab import Lab
 from sdbox.bench.lab_gateway import EnrolmentFailed
 from sdbox.bench.network import namespaces
+from sdbox.bench.stand import machine_spec
 from sdbox.host.pki import DevelopmentPki, ensure_development_pki
+from sdbox.image.output import FILES
+from sdbox.image.request import BuiltImage, Profile
+from sdbox.qemu.accel import choose_acceleration
 from sdbox.qemu.child import ChildFailed, in_namespace
 from sdbox.qemu.tpm import TpmState, manufacture
 
@@ -79,6 +83,12 @@ def test_other_settings_hold_for_one_start(lab: Lab, tmp_path: Path) -> None:
     assert (is_trusted(lab, ours), is_trusted(lab, other)) == (False, True)
     lab.gateway.start()
     assert (is_trusted(lab, ours), is_trusted(lab, other)) == (True, False)
+
+
+def test_the_box_is_accelerated_as_the_probe_says(lab: Lab, tpm: TpmState, tmp_path: Path) -> None:
+    """Not only announced: `why` is the probe's own, which software emulation by default has not."""
+    image = BuiltImage(**{name: tmp_path / name for name in FILES}, root_hash="", profile=Profile.PRODUCTION)
+    assert machine_spec(image, lab, tmp_path / "m", tpm).acceleration is choose_acceleration()
 
 
 def test_enrolment_outlives_the_process(lab: Lab, tpm: TpmState) -> None:

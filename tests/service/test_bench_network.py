@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from sdbox.bench.bubble import ATLAS, Bubble
-from sdbox.bench.network import WORK_PREFIX, Network, NetworkFailed, clean_up, ip, namespaces
+from sdbox.bench.network import Network, NetworkFailed, clean_up, ip, namespaces
+from sdbox.host.workfolder import work_prefix
 from sdbox.qemu.deadline import wait_for
+from tests.gates.tree import ROOT
 
 pytestmark = pytest.mark.root
 
 KILLED_OWNER = """
-import os, pathlib, sys
+import os, pathlib, sys, tempfile
 from sdbox.bench.network import Network
-from sdbox.qemu.child import Child
-work = pathlib.Path(sys.argv[1], f"sdbox-lab-{os.getpid()}-x")
-work.mkdir()
+from sdbox.host.workfolder import work_prefix
+work, other = (pathlib.Path(tempfile.mkdtemp(dir=sys.argv[1], prefix=work_prefix(kind))) for kind in ("lab", "run"))
 network = Network(work, ["atlas"])
 network.__enter__()
 print(network.campus, flush=True)
@@ -66,12 +69,24 @@ def test_a_killed_owner_s_lab_is_cleaned_up(tmp_path: Path) -> None:
     campus = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False).stdout.strip()
     assert campus in namespaces()
     wait_for(lambda: not processes_naming(tmp_path), "the lab's processes to die with their owner", 5)
-    with Network(tmp_path, []) as running:
+    ours = Path(tempfile.mkdtemp(dir=tmp_path, prefix=work_prefix("lab")))
+    with Network(ours, []) as running:
         removed = clean_up(tmp_path)
         assert running.campus in namespaces(), "a lab whose owner runs is not touched"
     assert campus in removed
     assert campus not in namespaces()
-    assert not list(tmp_path.glob(f"{WORK_PREFIX}*"))
+    assert list(tmp_path.iterdir()) == [ours]
+
+
+def test_a_test_run_as_root_begins_with_cleaning_up(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, ours = tmp_path / f"sdbox-run-{ended.pid}-x", tmp_path / f"sdbox-run-{os.getpid()}-x"
+    for folder in (left, ours):
+        folder.mkdir()
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", __file__]
+    subprocess.run(command, env={**os.environ, "TMPDIR": str(tmp_path)}, cwd=ROOT, check=True, capture_output=True)
+    assert (left.exists(), ours.exists()) == (False, True)
 
 
 def test_a_box_s_address_is_always_the_same(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -11,8 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from sdbox.bench.commands import help_text, run_prompt
+from sdbox.bench.hands import Hands
+from sdbox.bench.timeline import Timeline
 from sdbox.bench.window import WindowError, powered
+from sdbox.host.pki import ensure_development_pki
+from sdbox.qemu.card import CardProcess, CardSpec
 from sdbox.qemu.deadline import wait_for
+from sdbox.qemu.machine import Machine
 from sdbox.qemu.spec import MachineSpec, Reader
 from tests.service.xserver import XServer, on_display, x_server
 
@@ -68,3 +75,25 @@ def test_bad_input_ends_at_once_with_what_to_do(tmp_path: Path, options: tuple[s
     assert words in done.stderr
     assert done.stdout == ""
     assert not (tmp_path / "out").exists()
+
+
+def test_the_prompt_tells_what_it_can_not_do_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pki, box = ensure_development_pki(tmp_path / "pki"), dataclasses.replace(spec(tmp_path / "m"), reader=Reader.USB)
+    card = CardSpec("piv", ("atlas",), pki.certificate("card-ca"), pki.key("card-ca"))
+    with Machine(box) as machine, CardProcess(card, box, tmp_path) as process:
+
+        def typed() -> Iterator[str]:
+            yield from ("", "isnert", "pin 1é", "picture firmware", "key esc")
+            machine.power_cut()
+            yield from ("key esc", "help", "quit")
+            raise AssertionError("asked again after `quit`")
+
+        words = typed()
+        hands = Hands(machine, process, Timeline(), tmp_path / "pictures")
+        assert run_prompt(hands, lambda: next(words)) == ()
+    told = capsys.readouterr().err
+    for each in ("did you mean 'insert'?", "no key for this character", "pressed esc", "the machine is off"):
+        assert told.count(each) == 1
+    assert told.count(help_text()) == 2, "at the beginning, and when asked for"
+    assert told.endswith("power off\n")
+    assert (tmp_path / "pictures" / "firmware.png").is_file()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,17 @@ def test_a_tpm_is_made_once_and_each_is_another(tpm: TpmState) -> None:
     other = manufacture(tpm.folder.parent / "two", maker)
     assert other.ek_public.read_bytes() != before
     assert other.issuer.read_bytes() == tpm.issuer.read_bytes()
+
+
+def test_two_processes_make_one_tpm_and_one_maker(tmp_path: Path) -> None:
+    code = "import sys, pathlib; from sdbox.qemu.tpm import manufacture; manufacture(*map(pathlib.Path, sys.argv[1:]))"
+    folders = [tmp_path / name for name in ("one", "one", "two")]
+    command = [sys.executable, "-c", code]
+    makers = [subprocess.Popen([*command, str(folder), str(tmp_path / "maker")]) for folder in folders]
+    assert [maker.wait(60) for maker in makers] == [0, 0, 0]
+    one, two = TpmState(tmp_path / "one"), TpmState(tmp_path / "two")
+    assert one.issuer.read_bytes() == two.issuer.read_bytes()
+    assert one.ek_public.read_bytes() != two.ek_public.read_bytes()
 
 
 def test_a_copy_is_the_same_tpm_in_its_own_folder(tpm: TpmState, tmp_path: Path) -> None:

@@ -55,6 +55,25 @@ def test_from_power_on_to_the_locked_screen(pictures: Path, tmp_path: Path) -> N
     assert "screen: desktop:boreal" in (output / "timeline.svg").read_text()
 
 
+@pytest.mark.usefixtures("image")
+def test_by_hand_in_the_window(pictures: Path, tmp_path: Path) -> None:
+    """A second run finds everything made; what is typed at the prompt ends in a timeline as any other run does."""
+    output, log = pictures / "by-hand", tmp_path / "run.log"
+    command = [str(Path(sys.executable).with_name("sdbox")), "run", "--window", "--output", str(output), "--json"]
+    with (
+        x_server(tmp_path / "x") as server,
+        Child("sdbox run", command, log, env={"DISPLAY": server.display}, pipes=True) as run,
+    ):
+        answer = run.process.communicate(b"isnert\ninsert\npicture typed\nremove\nquit\n", timeout=420)[0]
+        assert run.wait(10) == 0, run.log_tail()
+    told = json.loads(answer)
+    assert told["seen"] == ["insert-card", "finger", "insert-card"]
+    assert "did you mean 'insert'?" in log.read_text()
+    assert "card removed" in log.read_text()
+    assert (output / "typed.png").is_file()
+    assert "screen: finger" in (output / "timeline.svg").read_text()
+
+
 def see_in_window(server: XServer, run: Child) -> None:
     """Wait until the second desktop is on the display that the window is on."""
     shows = shows_mostly(BOREAL.colour)

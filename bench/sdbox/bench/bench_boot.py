@@ -13,6 +13,7 @@ from sdbox.bench.bench_way import EMPTY_INIT_RUNS, Row
 from sdbox.bench.lab import Lab
 from sdbox.bench.sight import classify
 from sdbox.bench.stand import BOX, development_tpm, machine_spec, request_for
+from sdbox.host.workfolder import work_prefix
 from sdbox.image.build import BuiltImage, build_image
 from sdbox.image.request import SigningKey, development_keys
 from sdbox.image.variants import with_empty_init
@@ -29,7 +30,7 @@ def measure_boot(output: Path) -> list[Row]:
     output.mkdir(parents=True, exist_ok=True)
     image = build_image(request_for(VARIANT))
     boots, roots, empties = [], [], []
-    with tempfile.TemporaryDirectory(prefix="sdbox-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix=work_prefix("bench")) as name:
         work = Path(name)
         disk = with_empty_init(image, SigningKey.named(development_keys(), "db"), work / "empty.raw")
         for turn in range(TURNS):

@@ -23,6 +23,7 @@ from sdbox.bench.card_emulated import EmulatedCard, emulated_card
 from sdbox.bench.card_reader import READER, Pcscd, running_pcscd, sees_card, wait_for
 from sdbox.bench.card_visit import Visit, times_read, visit, visit_token
 from sdbox.bench.softtoken import PIN, make_token
+from sdbox.host.workfolder import work_prefix
 from sdbox.smartcard.card_process import OPENSC_CONF
 from sdbox.smartcard.pcsc import CardLine
 from sdbox.smartcard.values import LoginMethod
@@ -57,7 +58,7 @@ def measure_card(_output: Path) -> list[Row]:
         print(f"card {name}", file=sys.stderr)
         with running_pcscd() as pcscd:
             rows += card_rows(pcscd, variant_named(name))
-    with tempfile.TemporaryDirectory(prefix="sdbox-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix=work_prefix("bench")) as folder:
         return [*rows, *token_rows(Path(folder))]
 
 

@@ -28,7 +28,7 @@ ROWS = {
     "storm": measure_storm,
     "way": measure_way,
 }
-NEED_THE_STAND = {"boot", "storm", "way"}
+NEED_THE_STAND = {"boot", "card", "storm", "way"}
 LONG = {"storm"}
 
 
@@ -41,7 +41,7 @@ def bench(*, names: tuple[str, ...], output: Path, as_json: bool) -> None:
 
     Values are seconds unless the row says otherwise. `fuzz` takes ten minutes. `storm` is no measurement: ten storms in
     a row at the card reader, half an hour or more, that must lose no event and leave nothing behind.
-    `card`, `storm` and `way` need root.
+    `boot`, `card`, `storm` and `way` need root.
     """
     names = names or tuple(sorted(set(ROWS) - LONG))
     if NEED_THE_STAND.intersection(names):

@@ -19,6 +19,7 @@ from sdbox.bench.lab import Lab
 from sdbox.bench.stand import BOX, card_near, development_tpm, inside_request, machine_spec
 from sdbox.bench.storm import CARD, Storm
 from sdbox.bench.timeline import Timeline
+from sdbox.host.workfolder import work_prefix
 from sdbox.image.build import build_image
 from sdbox.qemu.card import CardProcess
 from sdbox.qemu.machine import Machine
@@ -49,7 +50,7 @@ def storm_stand(output: Path) -> Iterator[tuple[Hands, CardProcess, Lab]]:
         image = build_image(inside_request())
         lab = stack.enter_context(Lab(image.reference, keep=output / "logs"))
         lab.gateway.enrol(BOX, development_tpm())
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sdbox-storm-")))
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=work_prefix("storm"))))
         spec = machine_spec(image, lab, work, copy_state(development_tpm(), work / "tpm"))
         machine = stack.enter_context(Machine(spec))
         card = stack.enter_context(card_near(machine, CARD))

@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sdbox.bench.card_stack import Stack, box_stack, host_stack
+from sdbox.host.workfolder import work_prefix
 from sdbox.smartcard.virtual.cvc import Holder, certify, generate_key
 
 
@@ -42,7 +43,7 @@ class Places:
 @cache
 def places() -> Places:
     """Return this process's places, made at the first call."""
-    made = Places(tempfile.TemporaryDirectory(prefix="sdbox-pcsc-"))
+    made = Places(tempfile.TemporaryDirectory(prefix=work_prefix("pcsc")))
     made.card_roots.mkdir()
     return made
 

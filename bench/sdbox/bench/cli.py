@@ -1,7 +1,8 @@
 """The `sdbox` command: a table of subcommands, each loaded only when it is called.
 
 A part whose dependency is absent takes only its own commands away. Exit codes are the same everywhere: 0 done,
-1 refused or failed, 2 bad input (click's usage errors). Progress goes to stderr, data to stdout.
+1 refused or failed, 2 nothing was begun: bad input, or a host that lacks something. Progress goes to stderr, data to
+stdout.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 import click
 
+from sdbox.host.making import CanNotMake
 from sdbox.protocol.explanations import EXPLANATIONS
 from sdbox.protocol.reasons import Refusal
 
@@ -103,7 +105,7 @@ def main() -> None:
     except subprocess.TimeoutExpired as error:
         click.echo(f"sdbox: {_program(error.cmd)} did not end within {error.timeout} s", err=True)
         sys.exit(1)
-    except OSError as error:
+    except (OSError, CanNotMake) as error:
         click.echo(f"sdbox: {error}", err=True)
         sys.exit(1)
 

@@ -181,18 +181,25 @@ def run_script(hands: Hands, commands: Iterable[Command]) -> tuple[str, ...]:
     return tuple(seen)
 
 
-def run_prompt(hands: Hands, ask: Callable[[], str]) -> None:
-    """Carry out what `ask` returns until `quit` or the end of input; a failed command is told, and the box goes on."""
+def run_prompt(hands: Hands, ask: Callable[[], str]) -> tuple[str, ...]:
+    """Carry out what `ask` returns until `quit` or the end of input; returns what the screen showed on the way.
+
+    A failed command is told, and the box goes on.
+    """
+    seen = list[str]()
     click.echo(help_text(), err=True)
     while True:
         try:
             command = parse_line(ask())
             if command is None:
                 continue
-            click.echo(perform(hands, command), err=True)
+            outcome = perform(hands, command)
+            click.echo(outcome, err=True)
             if command.word == END:
-                return
+                return tuple(seen)
+            if outcome in SEEN:
+                seen.append(outcome)
         except (EOFError, click.Abort):
-            return
+            return tuple(seen)
         except (BadCommandError, RuntimeError, TimeoutError) as error:
             click.echo(str(error).partition("\n")[0], err=True)

@@ -31,6 +31,7 @@ from sdbox.boot.microcode import MICROCODE_PCR
 from sdbox.boot.pcr import Bank
 from sdbox.boot.replay import VerifiedEvent, verify
 from sdbox.host.places import cache_folder
+from sdbox.host.workfolder import work_prefix
 from sdbox.image.build import BuildRequest, BuiltImage, build_image
 from sdbox.protocol.values import Evidence
 from sdbox.qemu.child import ChildFailed
@@ -68,7 +69,7 @@ class Recorder:
 @contextmanager
 def recording(image: BuiltImage) -> Iterator[Recorder]:
     """A lab without bubbles in which the box of the bench is enrolled."""
-    with tempfile.TemporaryDirectory(prefix="sdbox-corpus-") as name:
+    with tempfile.TemporaryDirectory(prefix=work_prefix("corpus")) as name:
         work = Path(name)
         seen = work / "seen"
         seen.mkdir()

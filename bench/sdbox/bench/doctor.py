@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from sdbox.host.making import GIGABYTE, IMAGE_ROOM, STATE_ROOM, TOOLS_ROOM, free_bytes
 from sdbox.host.places import cache_folder, state_folder
 from sdbox.host.tools import tools_tree
 from sdbox.qemu.accel import choose_acceleration
 
-GIGABYTE = 1 << 30
-CACHE_NEED = 12 * GIGABYTE
-STATE_NEED = GIGABYTE // 10
 MEMORY_NEED = 3 * GIGABYTE
 SETUP = "run scripts/setup"
 
@@ -28,12 +26,14 @@ PROGRAMS = {
     "ip": "iproute2",
     "mmdebstrap": "mmdebstrap",
     "nft": "nftables",
+    "openssl": "openssl",
     "pcscd": "pcscd",
     "pkcs11-tool": "opensc",
     "shellcheck": "shellcheck",
     "softhsm2-util": "softhsm2",
     "swtpm": "swtpm",
     "swtpm_setup": "swtpm-tools",
+    "sysctl": "procps",
     "tpm2_eventlog": "tpm2-tools",
 }
 MODULES = (
@@ -69,8 +69,8 @@ class Finding:
 def examine() -> Iterator[Finding]:
     """Yield a finding for each thing a host must or may have, cheapest first."""
     yield root()
-    yield disk("disk for the cache", cache_folder(), CACHE_NEED)
-    yield disk("disk for the keys", state_folder(), STATE_NEED)
+    yield disk("disk for the cache", cache_folder(), cache_room())
+    yield disk("disk for the keys", state_folder(), 0 if is_there(state_folder()) else STATE_ROOM)
     yield memory()
     yield processors()
     yield from map(program, PROGRAMS)
@@ -91,12 +91,25 @@ def root() -> Finding:
     return _need("root", f"user id {user}", met=user == 0, advice="run as root or with sudo")
 
 
+def cache_room() -> int:
+    """Return the free bytes that the first run needs for what is not in the cache: none for what is made already."""
+    results = cache_folder() / "image"
+    kept = [path.name for path in results.iterdir() if path.suffix != ".partial"] if is_there(results) else []
+    kinds = (room for kind, room in IMAGE_ROOM.items() if not any(name.startswith(f"{kind}-") for name in kept))
+    return sum(kinds) + (0 if is_there(tools_tree()) else TOOLS_ROOM)
+
+
+def is_there(path: Path) -> bool:
+    """Whether `path` exists, as far as this user may look."""
+    return os.access(path, os.F_OK)
+
+
 def disk(name: str, folder: Path, need: int) -> Finding:
     """Look at the file system that `folder` is on or will be on."""
-    existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
+    free = free_bytes(folder)
+    found = f"{free / GIGABYTE:.1f} GB free at {folder}, {need / GIGABYTE:.1f} wanted"
     advice = f"free {need / GIGABYTE:.1f} GB, or set SDBOX_CACHE and SDBOX_STATE to folders elsewhere"
-    return _need(name, f"{free / GIGABYTE:.1f} GB free at {folder}", met=free >= need, advice=advice)
+    return _need(name, found, met=free >= need, advice=advice)
 
 
 def memory() -> Finding:
@@ -117,11 +130,12 @@ def processors() -> Finding:
 
 
 def program(name: str) -> Finding:
-    """Look a program up in PATH and in the folders of system programs."""
-    path = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin")
-    return _need(
-        f"program {name}", path or "not found", met=path is not None, advice=f"apt-get install {PROGRAMS[name]}"
-    )
+    """Look a program up in PATH, where it will be looked for, and else in the folders of system programs."""
+    path = shutil.which(name)
+    elsewhere = None if path else shutil.which(name, path="/usr/sbin:/sbin:/usr/bin:/bin")
+    advice = f"put {Path(elsewhere).parent} into PATH" if elsewhere else f"apt-get install {PROGRAMS[name]}"
+    found = path or (f"{elsewhere}, not in PATH" if elsewhere else "not found")
+    return _need(f"program {name}", found, met=path is not None, advice=advice)
 
 
 def python_module(name: str) -> Finding:
@@ -159,18 +173,14 @@ def namespaces() -> Finding:
 def tools() -> Finding:
     """The tools tree is made on first use: its absence is no fault."""
     tree = tools_tree()
-    found = str(tree) if tree.exists() else "not made yet"
-    return Finding(
-        "tools tree",
-        Status.OK if tree.exists() else Status.NOTE,
-        found,
-        "" if tree.exists() else "the first run makes it",
-    )
+    if is_there(tree):
+        return Finding("tools tree", Status.OK, str(tree))
+    return Finding("tools tree", Status.NOTE, "not made yet", "the first run makes it")
 
 
 def accelerator() -> Iterator[Finding]:
     """Software emulation is the normal case; KVM is used where a probe proves that it runs."""
-    if tools_tree().exists():
+    if is_there(tools_tree()):
         yield Finding("acceleration", Status.NOTE, choose_acceleration().why)
     else:
         yield Finding("acceleration", Status.NOTE, "not probed: QEMU comes with the tools tree")

@@ -8,7 +8,6 @@ with Lab(reference=image.reference) as lab:
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -20,8 +19,9 @@ from typing import Self
 from sdbox.bench.bubble import BENCH_BUBBLES, Bubble, BubbleSpec
 from sdbox.bench.lab_gateway import GatewayProcess, GatewaySettings
 from sdbox.bench.lab_wireguard import peers
-from sdbox.bench.network import WORK_PREFIX, Network
+from sdbox.bench.network import Network
 from sdbox.host.pki import ensure_development_pki
+from sdbox.host.workfolder import work_prefix
 
 
 class Lab:
@@ -31,7 +31,7 @@ class Lab:
         self, reference: Path, *, bubbles: Sequence[BubbleSpec] = BENCH_BUBBLES, keep: Path | None = None
     ) -> None:
         """`reference`: reference values of the images let in. `keep`: logs are copied there when the lab ends."""
-        self.work = Path(tempfile.mkdtemp(prefix=f"{WORK_PREFIX}{os.getpid()}-"))
+        self.work = Path(tempfile.mkdtemp(prefix=work_prefix("lab")))
         self.network = Network(self.work, [spec.project for spec in bubbles])
         self.bubbles = {spec.project: Bubble(spec, self.network, self.work) for spec in bubbles}
         settings = GatewaySettings.development(ensure_development_pki(), reference)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import shutil
 import signal
 import string
 import subprocess
@@ -23,6 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from sdbox.host.tools import tools_command
+from sdbox.host.workfolder import remove_abandoned, runs
 from sdbox.qemu.child import Child
 from sdbox.qemu.deadline import wait_for
 from sdbox.qemu.spec import DEFAULT_MAC, Nic
@@ -33,7 +33,6 @@ ROUTER_ADDRESS = "203.0.113.1"
 CENTRE_ADDRESS = "203.0.113.10"
 BOX_ADDRESS = "198.51.100.20"  # what DHCP gives to DEFAULT_MAC, always: a restored box keeps its address
 OWNED = re.compile(r"^sdb(?P<pid>\d+)[a-z]-")
-WORK_PREFIX = "sdbox-lab-"
 
 _letters = itertools.cycle(string.ascii_lowercase)
 
@@ -163,13 +162,13 @@ def namespaces() -> list[str]:
 
 def leftovers(names: Sequence[str]) -> list[str]:
     """Return those lab namespaces whose owner is dead."""
-    return [name for name in names if (match := OWNED.match(name)) and not _runs(int(match["pid"]))]
+    return [name for name in names if (match := OWNED.match(name)) and not runs(int(match["pid"]))]
 
 
 def clean_up(folder: Path) -> list[str]:
-    """Remove what killed runs left: namespaces with all processes in them, and lab work folders in `folder`.
+    """Remove what killed runs left: namespaces with all processes in them, and their work folders in `folder`.
 
-    Returns the names of what was removed. Labs whose owner runs are not touched.
+    Returns the names of what was removed. What belongs to a process that runs is not touched.
     """
     removed = leftovers(namespaces())
     for name in removed:
@@ -177,17 +176,4 @@ def clean_up(folder: Path) -> list[str]:
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
         ip("netns", "delete", name)
-    for path in folder.glob(f"{WORK_PREFIX}*"):
-        owner = path.name.removeprefix(WORK_PREFIX).partition("-")[0]
-        if owner.isdigit() and not _runs(int(owner)):
-            shutil.rmtree(path)
-            removed.append(path.name)
-    return removed
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    return removed + remove_abandoned(folder)

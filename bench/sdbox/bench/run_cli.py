@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 
 from sdbox.bench import doctor, way
-from sdbox.bench.commands import BadCommandError, parse_script, run_prompt, run_script
+from sdbox.bench.commands import BadCommandError, Command, parse_script, run_prompt, run_script
 from sdbox.bench.hands import Hands, Unexpected
 from sdbox.bench.lab import Lab
 from sdbox.bench.network import clean_up
@@ -28,7 +28,9 @@ from sdbox.bench.timeline_view import svg, table
 from sdbox.bench.window import powered, why_no_window
 from sdbox.host.pki import ensure_development_pki
 from sdbox.host.tools import ensure_tools_tree
-from sdbox.image.build import ImageError, build_image
+from sdbox.host.workfolder import work_prefix
+from sdbox.image.build import build_image
+from sdbox.qemu.accel import choose_acceleration
 from sdbox.qemu.overlay import written_bytes
 from sdbox.qemu.spec import MachineSpec
 from sdbox.qemu.tpm import copy_state
@@ -57,22 +59,22 @@ def run(*, window: bool, script: TextIO | None, variant: str, output: Path, as_j
         require_variant(variant)
         require_host(window=window)
         with stand_up(variant, Timeline(), output, window=window) as (hands, lab):
-            if window and not commands:
-                by_hand(hands)
-                return
-            result = way.scripted(hands, lab, lambda: run_script(hands, commands)) if commands else way.go(hands, lab)
+            if commands:
+                result = way.scripted(hands, lab, lambda: by_script(hands, commands))
+            else:
+                result = way.scripted(hands, lab, lambda: by_hand(hands)) if window else way.go(hands, lab)
             hands.machine.stop()
             finish(result, hands.machine.spec, as_json=as_json)
-    except BadInputError as error:
-        end(str(error), 2)
     except BadCommandError as error:
         end(f"{script.name if script else 'script'}, {error}", 2)
-    except (Unexpected, TimeoutError, RuntimeError, ImageError) as error:
+    except (Unexpected, TimeoutError, RuntimeError) as error:
         end(str(error), 1)
 
 
-class BadInputError(ValueError):
-    """What was asked for can not be done, or not on this host; the text says what to do."""
+class BadInputError(click.ClickException):
+    """What was asked for can not be done, or not on this host; the text says what to do. Ends any command with 2."""
+
+    exit_code = 2
 
 
 def end(text: str, code: int) -> NoReturn:
@@ -90,21 +92,28 @@ def require_variant(variant: str) -> None:
 
 def require_host(*, window: bool) -> None:
     """Refuse, with what to do about it, if this host can not run the bench."""
-    missing = [finding for finding in doctor.examine() if finding.status is doctor.Status.MISSING]
-    if missing:
-        first = missing[0]
+    first = next((finding for finding in doctor.examine() if finding.status is doctor.Status.MISSING), None)
+    if first is not None:
         raise BadInputError(f"{first.name}: {first.found}; {first.advice} (all of it: sdbox doctor)")
     if window and (reason := why_no_window()):
         raise BadInputError(reason)
 
 
-def by_hand(hands: Hands) -> None:
-    """Do what is typed, from the moment the box asks for a card or refuses to."""
+def by_script(hands: Hands, commands: tuple[Command, ...]) -> tuple[str, ...]:
+    """Do the commands once the box asks for a card; return the screens that were seen."""
+    hands.wait_ready()
+    return ("insert-card", *run_script(hands, commands))
+
+
+def by_hand(hands: Hands) -> tuple[str, ...]:
+    """Do what is typed, from the moment the box asks for a card or refuses to; return the screens that were seen."""
+    seen = list[str]()
     try:
         hands.wait_ready()
+        seen.append("insert-card")
     except Unexpected as error:
         click.echo(str(error), err=True)
-    run_prompt(hands, lambda: click.prompt("box", prompt_suffix="> ", err=True))
+    return (*seen, *run_prompt(hands, lambda: click.prompt("box", prompt_suffix="> ", err=True)))
 
 
 @contextmanager
@@ -115,13 +124,14 @@ def stand_up(variant: str, timeline: Timeline, output: Path, *, window: bool) ->
             ensure_development_pki()
         with step("tools tree"):
             ensure_tools_tree()
+        console.print(f"acceleration: {choose_acceleration().why}", highlight=False)
         with step("image"):
             image = build_image(request_for(variant))
         with step("software TPM"):
             tpm = development_tpm()
         clean_up(Path(tempfile.gettempdir()))  # what killed runs left behind
         with step("gateway, network and bubbles"):
-            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sdbox-run-")))
+            work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=work_prefix("run"))))
             stack.callback(keep_logs, work, output / "logs")
             lab = stack.enter_context(Lab(image.reference, keep=output / "logs"))
             lab.gateway.enrol(BOX, tpm)

@@ -24,6 +24,7 @@ from typing import Final, Self
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from sdbox.host.workfolder import work_prefix
 from sdbox.qemu.deadline import Overdue, wait_for
 from sdbox.qemu.spec import MachineSpec
 from sdbox.smartcard.variants import Variant, module_path
@@ -72,7 +73,7 @@ def _run(conf: Path, *command: str) -> None:
 
 def packed(variant: Variant, containers: Sequence[FilledContainer]) -> bytes:
     """Return a new token's files as the lines that the slot reads: a tar in base64, 76 characters a line."""
-    folder = Path(tempfile.mkdtemp(prefix="sdbox-token-"))
+    folder = Path(tempfile.mkdtemp(prefix=work_prefix("token")))
     try:
         make_token(variant, containers, folder)
         archive = io.BytesIO()

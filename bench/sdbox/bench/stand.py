@@ -13,6 +13,7 @@ from sdbox.bench.softtoken import SoftToken, token_label
 from sdbox.host.pki import ensure_development_pki
 from sdbox.host.places import cache_folder, state_folder
 from sdbox.image.request import BuildRequest, Profile, development_site
+from sdbox.qemu.accel import choose_acceleration
 from sdbox.qemu.card import CardProcess, CardSpec
 from sdbox.qemu.machine import Machine
 from sdbox.qemu.spec import Firmware, MachineSpec
@@ -68,7 +69,7 @@ def machine_spec(image: BuiltImage, lab: Lab, work: Path, tpm: TpmState) -> Mach
     firmware = Firmware(image.ovmf_code, image.ovmf_vars)
     nic = lab.network.add_tap()
     spec = MachineSpec(work=work, uuid=BOX, disk=image.disk, firmware=firmware, tpm=tpm, nic=nic, memory=MEMORY)
-    return replace(spec, microcode=MICROCODE)
+    return replace(spec, microcode=MICROCODE, acceleration=choose_acceleration())
 
 
 @contextmanager

@@ -6,15 +6,13 @@ It is entered with bubblewrap: own mount namespace, nothing to unmount afterward
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from sdbox.host.debian import SUITE, install_tree
+from sdbox.host.making import TOOLS_ROOM, make_once
 from sdbox.host.places import cache_folder
 
-SUITE = "trixie"
 PACKAGES = (
     "cryptsetup-bin", "dnsmasq-base", "dosfstools", "erofs-utils", "freerdp3-shadow-x11", "freerdp3-x11", "gcc",
     "libc6-dev", "iproute2", "kmod", "cpio", "libtss2-dev", "libpcsclite-dev", "mtools", "openssl", "ovmf",
@@ -31,18 +29,14 @@ def tools_tree() -> Path:
 
 
 def ensure_tools_tree() -> Path:
-    """Return the tools tree, made by mmdebstrap on first use; half-made trees are never seen under its name."""
+    """Return the tools tree, made by mmdebstrap on first use; CanNotMake says what to do if that fails."""
     tree = tools_tree()
-    if not tree.exists():
-        tree.parent.mkdir(parents=True, exist_ok=True)
-        partial = tree.with_name(f"{tree.name}.{os.getpid()}.partial")
-        command = ["mmdebstrap", "--variant=apt", "--mode=root", f"--include={','.join(PACKAGES)}", SUITE, str(partial)]
-        try:
-            subprocess.run(command, check=True)
-            partial.rename(tree)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    make_once(tree, _install, lock=cache_folder() / "tools.lock", room=TOOLS_ROOM)
     return tree
+
+
+def _install(tree: Path) -> None:
+    install_tree(tree, PACKAGES, "--variant=apt", env={"LC_ALL": "C.UTF-8"})
 
 
 def tools_command(argv: Sequence[str], *, binds: Sequence[Path] = ()) -> list[str]:

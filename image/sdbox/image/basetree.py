@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sdbox.host.tools import SUITE
+from sdbox.host.debian import SUITE, install_tree
 from sdbox.image.cache import cached
-from sdbox.image.command import run
+from sdbox.image.command import FIXED
 from sdbox.image.request import ImageError, Profile
 from sdbox.image.source import Source
 
@@ -47,9 +47,9 @@ def read_packages(base: Path) -> tuple[Package, ...]:
 
 def _make_base_tree(folder: Path, names: tuple[str, ...]) -> None:
     tree = folder / "tree"
-    command = ["mmdebstrap", "--variant=essential", "--mode=root", f"--include={','.join(names)}"]
-    command += ["--skip=cleanup/apt/lists", *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT)]
-    run("root tree by mmdebstrap", [*command, SUITE, str(tree)], env={"INITRD": "No"})  # the initrd is our own
+    options = ("--variant=essential", "--skip=cleanup/apt/lists")
+    left_out = (f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT)
+    install_tree(tree, names, *options, *left_out, env={**FIXED, "INITRD": "No"})  # the initrd is our own
     packages = [asdict(package) for package in _installed(tree)]
     (folder / "packages.json").write_text(json.dumps(packages, indent=1), encoding="utf-8")
     shutil.rmtree(tree / "var/lib/apt/lists")

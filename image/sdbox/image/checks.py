@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
-from sdbox.host.places import cache_folder
-from sdbox.image.request import BadRequestError, BuildRequest, ImageError, Producer, Profile
+from sdbox.image.request import BadRequestError, BuildRequest, Producer, Profile
 
 PROGRAMS = {"mmdebstrap": "mmdebstrap", "bwrap": "bubblewrap"}  # program to Debian package
-NEEDED_BYTES = 6 << 30
 
 
 def check_request(request: BuildRequest) -> None:
@@ -26,21 +23,11 @@ def check_request(request: BuildRequest) -> None:
 
 
 def check_host() -> None:
-    """Refuse to start a build that this host would let fail later: ImageError."""
+    """Refuse to start a build that this host would let fail later: BadRequestError."""
     if os.geteuid() != 0:
-        raise ImageError("building an image needs root (mmdebstrap makes device nodes and owners): run it with sudo")
+        raise BadRequestError(
+            "building an image needs root (mmdebstrap makes device nodes and owners): run it with sudo"
+        )
     for program, package in PROGRAMS.items():
         if shutil.which(program) is None:
-            raise ImageError(f"{program} is missing: apt-get install {package}")
-    check_space(cache_folder())
-
-
-def check_space(folder: Path) -> None:
-    """Refuse if the disk of `folder` has not enough room for trees and images."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free < NEEDED_BYTES:
-        need, have = NEEDED_BYTES >> 30, free / (1 << 30)
-        raise ImageError(
-            f"{folder} needs {need} GB of free disk space, {have:.1f} are left: free some, or set SDBOX_CACHE"
-        )
+            raise BadRequestError(f"{program} is missing: apt-get install {package}")

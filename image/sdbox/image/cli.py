@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
+from sdbox.host.making import CanNotMake
 from sdbox.host.pki import ensure_development_pki
 from sdbox.image.build import build_image
+from sdbox.image.checks import check_host, check_request
 from sdbox.image.request import (
     BadRequestError,
     BuildRequest,
     BuiltImage,
-    ImageError,
     Producer,
     Profile,
     SiteSettings,
@@ -92,8 +93,6 @@ def build(
     as_json: bool,
 ) -> None:
     """Build root file system, signed UKI, disk, firmware variables and reference values."""
-    if keys is None or centre_ca is None:
-        ensure_development_pki()
     bench = development_site()
     site = SiteSettings(
         centre_ca=centre_ca or bench.centre_ca,
@@ -112,16 +111,20 @@ def build(
         site=site,
         keys=keys.absolute() if keys else development_keys(),
     )
-    _print(_build(request), as_json=as_json)
+    _print(_build(request, development=keys is None or centre_ca is None), as_json=as_json)
 
 
-def _build(request: BuildRequest) -> BuiltImage:
+def _build(request: BuildRequest, *, development: bool) -> BuiltImage:
     try:
+        check_request(request)
+        check_host()
+        if development:
+            ensure_development_pki()
         return build_image(request)
     except BadRequestError as error:
         click.echo(f"sdbox image: {error}", err=True)
         raise SystemExit(2) from error
-    except ImageError as error:
+    except CanNotMake as error:
         click.echo(f"sdbox image: {error}", err=True)
         raise SystemExit(1) from error
 

@@ -13,15 +13,15 @@ from sdbox.image.request import ImageError
 
 # One moment for everything that carries a time: 2026-01-01. Times of the build would make two builds differ.
 EPOCH = 1767225600
+FIXED = {"LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": str(EPOCH), "TZ": "UTC"}
 
 
 def run(what: str, argv: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
     """Run a program of the host and return its output; ImageError with its last line otherwise."""
-    fixed = {"LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": str(EPOCH), "TZ": "UTC"}
     done = subprocess.run(
         argv,
         cwd=cwd,
-        env={**os.environ, **fixed, **(env or {})},
+        env={**os.environ, **FIXED, **(env or {})},
         capture_output=True,
         text=True,
         errors="replace",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from sdbox.host.making import CanNotMake
 from sdbox.host.places import state_folder
 
 
@@ -23,12 +24,12 @@ class Producer(StrEnum):
     BUILDROOT = "buildroot"
 
 
-class ImageError(Exception):
+class ImageError(CanNotMake):
     """A build can not go on; the text is one line for the user, and says what to do."""
 
 
 class BadRequestError(ImageError):
-    """What was asked for can not be built, whatever the state of the host."""
+    """What was asked for can not be built, or not by this user on this host: nothing was begun."""
 
 
 @dataclass(frozen=True, slots=True)

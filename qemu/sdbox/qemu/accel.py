@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from sdbox.host.tools import tools_command
+from sdbox.host.workfolder import work_prefix
 
 PROBE_SECONDS = 2
 RESET_VECTOR = 0xFFF0
@@ -29,15 +31,21 @@ class Acceleration:
 # where they are fast (erms, fsrm), are carried out byte by byte; a fifth level of page tables is walked (la57); and the
 # C library's string functions for 256-bit registers (avx2) call a helper for each instruction.
 TCG = Acceleration("tcg,thread=multi", "max,-erms,-fsrm,-la57,-avx,-avx2", "software emulation")
+# KVM can not lend a processor that the host does not have, so TCG's model is none for it. What the initrd measures
+# (PCR 15) then names the host's processor: no reference value has one, and a policy's minima are by processor.
 KVM = Acceleration("kvm", "host", "KVM ran a probe guest")
 
 
+@cache
 def choose_acceleration(device: Path = Path("/dev/kvm")) -> Acceleration:
-    """Return KVM if it executes a few instructions of a guest within two seconds, else TCG with the reason in `why`."""
+    """Return KVM if it executes a few instructions of a guest within two seconds, else TCG with the reason in `why`.
+
+    Asked once per process: all its machines, saved ones too, then have the same processor.
+    """
     if not device.exists():
-        return Acceleration(TCG.accel, TCG.cpu, f"software emulation: no {device}")
+        return replace(TCG, why=f"software emulation: no {device}")
     failure = _probe()
-    return KVM if failure is None else Acceleration(TCG.accel, TCG.cpu, f"software emulation: {failure}")
+    return KVM if failure is None else replace(TCG, why=f"software emulation: {failure}")
 
 
 def probe_firmware() -> bytes:
@@ -46,7 +54,7 @@ def probe_firmware() -> bytes:
 
 
 def _probe(accel: str = "kvm") -> str | None:
-    with tempfile.TemporaryDirectory(prefix="sdbox-accel-") as folder:
+    with tempfile.TemporaryDirectory(prefix=work_prefix("accel")) as folder:
         firmware = Path(folder, "probe.bin")
         firmware.write_bytes(probe_firmware())
         # The board of our machines: a KVM that runs a plain PC may still be without system management mode.
@@ -71,6 +79,9 @@ def _run_probe(command: list[str]) -> str | None:
         done = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         return f"KVM's probe guest did not run within {PROBE_SECONDS} s"
+    except OSError as error:
+        return f"KVM's probe guest did not run ({error})"
     if done.returncode == PROBE_EXIT:
         return None
-    return f"KVM's probe guest did not run ({done.stderr.decode(errors='replace').strip().splitlines()[-1:]})"
+    said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    return f"KVM's probe guest did not run ({said or f'exit code {done.returncode}'})"

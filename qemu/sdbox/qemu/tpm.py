@@ -13,11 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from sdbox.host.making import make_once
 from sdbox.host.tools import tools_command
 from sdbox.qemu.child import Child
 from sdbox.qemu.deadline import wait_for
-
-NVRAM = "tpm2-00.permall"  # swtpm's own name of a TPM 2's permanent state
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +51,14 @@ def manufacture(folder: Path, maker: Path) -> TpmState:
 
     ChildProcessError with swtpm's words if that fails; a half-made TPM is never seen under `folder`.
     """
-    state = TpmState(folder)
-    if not (folder / NVRAM).exists():
-        partial = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+
+    def make(partial: Path) -> None:
         maker.mkdir(parents=True, exist_ok=True, mode=0o700)
         _run_setup(partial, maker)
         _write_certificates(TpmState(partial), maker)
-        partial.rename(folder)
-    return state
+
+    make_once(folder, make, lock=maker.with_name(f"{maker.name}.lock"))  # the CA is made by one at a time, too
+    return TpmState(folder)
 
 
 def copy_state(source: TpmState, target: Path) -> TpmState:

@@ -22,13 +22,19 @@ def _asyncio_stand_in() -> ModuleType:
 sys.modules.setdefault("asyncio", _asyncio_stand_in())
 sys.modules.setdefault("gi._option", ModuleType("gi._option"))
 
-import gi  # noqa: E402 - after the stand-in
-from gi.docstring import set_doc_string_generator  # noqa: E402
+try:
+    import gi
+    from gi.docstring import set_doc_string_generator
+
+    for _namespace, _version in (("Gdk", "4.0"), ("Graphene", "1.0"), ("Gsk", "4.0"), ("Gtk", "4.0")):
+        gi.require_version(_namespace, _version)
+except (ImportError, ValueError) as _absent:
+    # Only `sdbox-screen` comes here, and Debian's PyGObject is on the box alone.
+    print(f"sdbox-screen: {_absent}: it runs on the box, or with python3-gi and gir1.2-gtk-4.0", file=sys.stderr)
+    raise SystemExit(2) from None
 
 set_doc_string_generator(lambda _info: "")  # nobody reads them here, and each is a walk through the typelib
 
-for _namespace, _version in (("Gdk", "4.0"), ("Graphene", "1.0"), ("Gsk", "4.0"), ("Gtk", "4.0")):
-    gi.require_version(_namespace, _version)
 from gi.repository import Gdk, Gio, GLib, Graphene, Gsk, Gtk  # noqa: E402 - after require_version
 
 __all__ = ["GLib", "Gdk", "Gio", "Graphene", "Gsk", "Gtk"]
