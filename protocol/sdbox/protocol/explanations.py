@@ -87,6 +87,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The security chip's answers are not genuine.",
         "Commands or answers were changed between processor and TPM: take the box out of service and open its case.",
     ),
+    Reason.TOO_MANY_REQUESTS: Explanation(
+        "Cet appareil en demande trop au centre. Nouvel essai en cours.",
+        "This device asks too much of the data centre. Trying again.",
+        "More card signatures on one connection than a person asks for: a faulty or a changed box. See the record.",
+    ),
     Reason.RESULT_LAPSED: Explanation(
         "La preuve d'intégrité a expiré.",
         "The proof of integrity has lapsed.",

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     BOX_TPM_FAILURE = "box-tpm-failure"
     BOX_TPM_DISABLED = "box-tpm-disabled"
     BOX_TPM_BUS = "box-tpm-bus"
+    TOO_MANY_REQUESTS = "too-many-requests"
     RESULT_LAPSED = "result-lapsed"
     CARD_UNKNOWN = "card-unknown"
     CARD_FAILED = "card-failed"
