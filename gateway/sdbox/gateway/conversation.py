@@ -67,6 +67,7 @@ class Conversation:
         self._card = CardDesk(services.cards, connection_keys(stream))
         self._renewals = RenewalDesk(services.renewals, services.record, self._send_beside)
         self._session: Session | None = None
+        self._left: Session | None = None  # the one before
         self._lease_until = 0.0
         self._costly = RateLimit(COSTLY_BURST, COSTLY_PER_MINUTE)
         self._revocations = 0
@@ -209,6 +210,8 @@ class Conversation:
         bubble = self._services.bubbles[message.project]
         self._box.admit(bubble.config.box)
         await self._end_session("switch")
+        if (left := self._left) is not None and self._services.bubbles[left.project].holds(left):
+            raise Refusal(Reason.PROJECT_CLOSING, "the bubble before")
         self._session = await bubble.enter(message.tunnel_public, container.serial)
         self._lease_until = time.monotonic() + self._services.lease
         await self._note("opened", session=self._session.name, project=message.project, certificate=container.serial)
@@ -253,6 +256,7 @@ class Conversation:
     async def _end_session(self, cause: str) -> None:
         session, self._session = self._session, None
         if session is not None:
+            self._left = session
             trouble = await self._services.bubbles[session.project].leave(session)
             await self._note("ended", session=session.name, project=session.project, cause=cause, trouble=trouble)
 

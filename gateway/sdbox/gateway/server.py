@@ -27,6 +27,7 @@ from sdbox.protocol.tls import StreamClosedError, TlsStream, parse_endpoint, ser
 
 TICK_SECONDS: Final = 0.25
 REVOCATION_SECONDS: Final = 1.0
+LEAVING_SECONDS: Final = 0.5
 
 
 async def services_for(config: Config, store: Store) -> Services:
@@ -69,7 +70,8 @@ class Server:
         print(f"listening {address[0]}:{address[1]}", flush=True)
         try:
             async with asyncio.TaskGroup() as tasks:
-                chores = [tasks.create_task(self._keep_time()), tasks.create_task(self._watch_revocations())]
+                works = self._keep_time(), self._watch_revocations(), self._finish_leaving()
+                chores = [tasks.create_task(work) for work in works]
                 await stop.wait()
                 for chore in chores:
                     chore.cancel()
@@ -112,12 +114,14 @@ class Server:
             self._report(error)
 
     def _report(self, error: BaseException) -> None:
-        note = self._services.record.note("refused", reason=Reason.INTERNAL, detail=type(error).__name__)
-        task = asyncio.get_running_loop().create_task(note)
-        self._tasks.add(task)
-        task.add_done_callback(self._reported)
+        self._note("refused", reason=Reason.INTERNAL, detail=type(error).__name__)
 
-    def _reported(self, task: asyncio.Task[None]) -> None:
+    def _note(self, event: str, **fields: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._services.record.note(event, **fields))
+        self._tasks.add(task)
+        task.add_done_callback(self._noted)
+
+    def _noted(self, task: asyncio.Task[None]) -> None:
         """If not even that could be written down, it was said on standard error."""
         self._tasks.discard(task)
         if not task.cancelled():
@@ -138,6 +142,14 @@ class Server:
                 self._revocations = await asyncio.to_thread(self._services.store.revocations)
             except SQLAlchemyError as error:
                 self._report(error)
+
+    async def _finish_leaving(self) -> None:
+        """Try again what could not be removed when its session ended."""
+        while True:
+            await asyncio.sleep(LEAVING_SECONDS)
+            for bubble in self._services.bubbles.values():
+                for session in await bubble.finish_leaving():
+                    self._note("cleared", session=session.name, project=session.project)
 
 
 async def run_gateway(config: Config) -> None:

@@ -232,6 +232,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "This project can not be opened from this device.",
         "The bubble asks for an image, a version or a hardware model that this box does not have: see the record.",
     ),
+    Reason.PROJECT_CLOSING: Explanation(
+        "La bulle de ce projet n'a pas fini de se fermer. Réessayez dans un instant.",
+        "This project's bubble has not finished closing. Try again in a moment.",
+        "`trouble` in the record says what of an ended session is left: see that wireguard-go runs; `cleared` ends it.",
+    ),
     Reason.TUNNEL_FAILED: Explanation(
         "Le tunnel vers la bulle n'a pas pu être établi.",
         "The tunnel to the bubble could not be established.",

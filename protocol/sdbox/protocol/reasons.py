@@ -54,6 +54,7 @@ class Reason(StrEnum):
     PROJECT_NO_BUBBLE = "project-no-bubble"
     PROJECT_NOT_ON_CARD = "project-not-on-card"
     PROJECT_DEVICE = "project-device"
+    PROJECT_CLOSING = "project-closing"
     TUNNEL_FAILED = "tunnel-failed"
     DESKTOP_FAILED = "desktop-failed"
     SESSION_REVOKED = "session-revoked"
