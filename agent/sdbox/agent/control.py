@@ -192,10 +192,11 @@ class Agent:
             return  # pulled: its event is on its way
         seat = self.parts.seat(self._here.card)
         old = self._here.again(seat)
+        closing = self._jobs.aside(old.close()) if old is not None else None  # begun at once: a job may be cancelled
 
         async def work(post: Post) -> None:
-            if old is not None:
-                await old.close()
+            if closing is not None:
+                await asyncio.wait({closing})
             post(await seat.read())
 
         self._jobs.start(work)
@@ -233,7 +234,7 @@ class Agent:
             self.parts.clock.end()
         cause = CAUSES.get(type(event), FAILED)
         seat = self._here.leave() if self.state is State.ENDING else None
-        self._jobs.start(self._wiping(cause, when, seat))
+        self._jobs.start(self._wiping(cause, when, seat), whole=True)
 
     def _wiping(self, cause: str, when: float, seat: CardSeat | None) -> Work:
         async def work(post: Post) -> None:
@@ -246,8 +247,8 @@ class Agent:
         return work
 
     def _fail(self, when: float) -> None:
-        journal.refused(self._memory.reason or Reason.INTERNAL)
-        self._jobs.start(self._wiping(FAILED, when, self._here.leave()))
+        journal.refused(Reason.INTERNAL)
+        self._jobs.start(self._wiping(FAILED, when, self._here.leave()), whole=True)
         self.failed.set()
 
     def _forget_reason(self) -> None:
