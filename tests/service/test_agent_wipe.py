@@ -115,3 +115,27 @@ def test_a_failure_in_the_middle_of_a_wipe_cuts_nothing_of_it_short(bench: Bench
             assert tunnel.open == []
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize("where", ["callback", "task", "thread"])
+def test_what_dies_where_nobody_looks_ends_the_session(bench: Bench, folder: Path, where: str) -> None:
+    async def die() -> None:
+        raise ZeroDivisionError
+
+    async def scene() -> None:
+        async with running_agent(bench, folder, lambda _: NoTunnel()) as agent:
+            await agent.verified()
+            await agent.in_session("atlas")
+            card, loop = worker(agent), asyncio.get_running_loop()
+            if where == "callback":
+                loop.call_soon(lambda: 1 // 0)
+            elif where == "task":
+                loop.create_task(die())
+            else:
+                await asyncio.to_thread(agent.agent.broken_from_thread, ZeroDivisionError())
+            await agent.until(State.FAILED)
+            await agent.agent.settled()
+            assert not alive(card)
+            assert not alive(agent.clients()[0])
+
+    asyncio.run(scene())

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from sdbox.agent import events as m
 from sdbox.agent import journal
@@ -26,7 +26,7 @@ from sdbox.agent.presence import Presence
 from sdbox.agent.session import Door, ask_offers
 from sdbox.agent.view import Memory, View, view_of
 from sdbox.agent.wipe import CARD_REMOVED, FAILED, LIMIT, SWITCH, USER, wipe
-from sdbox.protocol.reasons import Reason
+from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.values import CardInserted, CardRemoved
 
 CAUSES: Final[dict[type[m.Event], str]] = {
@@ -78,16 +78,34 @@ class Agent:
         """Queue an event from a library's thread: the decision is not made there."""
         self._loop.call_soon_threadsafe(self.post, event)
 
+    def broken(self, error: BaseException) -> None:
+        """Something died that nobody waits for: the agent fails (S11)."""
+        journal.broken(error)
+        self.post(m.Broken())
+
+    def broken_from_thread(self, error: BaseException) -> None:
+        """The same for any other thread."""
+        self._loop.call_soon_threadsafe(self.broken, error)
+
     def submit_pin(self, pin: bytearray) -> None:
         """Take the PIN over: it is used for one VERIFY, or overwritten at once if none was asked for."""
         self._here.keep_pin(pin)
         self.post(m.SubmitPin())
 
     async def run(self) -> None:
-        """Consume events until cancelled."""
+        """Consume events until cancelled. Whatever callback or task dies unseen meanwhile is noticed here."""
+        self._loop.set_exception_handler(self._unseen)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_time())
             tasks.create_task(self._consume())
+
+    def _unseen(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A refusal that nobody waits for any more is none of these: whoever was refused is gone."""
+        error = context.get("exception") or RuntimeError(context["message"])
+        if isinstance(error, Refusal):
+            journal.explain(error)
+        else:
+            self.broken(error)
 
     async def _keep_time(self) -> None:
         """Ask the clock now and then; the decision is made where all are."""
