@@ -13,6 +13,7 @@ import pytest
 
 from sdbox.agent.events import Broken, CardExpired
 from sdbox.agent.machine import State
+from sdbox.bench.softtoken import PIN
 from sdbox.protocol.reasons import Reason
 from tests.service.agent_bench import AgentBench, NoTunnel, alive, running_agent, token
 from tests.service.gateway_bench import Bench, running_bench, until
@@ -139,3 +140,24 @@ def test_what_dies_where_nobody_looks_ends_the_session(bench: Bench, folder: Pat
             assert not alive(agent.clients()[0])
 
     asyncio.run(scene())
+
+
+def test_a_card_without_offers_is_logged_out(bench: Bench, tmp_path: Path) -> None:
+    """It stays refused until it is pulled, maybe for hours: nobody must be able to sign with it."""
+
+    async def scene() -> None:
+        async with running_agent(bench, tmp_path, lambda _: NoTunnel()) as agent:
+            await agent.until(State.INSERT_CARD)
+            agent.insert()
+            await agent.until(State.PIN)
+            card = worker(agent)
+            agent.agent.submit_pin(bytearray(PIN.encode()))
+            await agent.until(State.REFUSED_CARD)
+            await agent.agent.settled()
+            assert not alive(card)
+            assert agent.view.reason == "card-empty"
+            agent.remove()
+            await agent.until(State.INSERT_CARD)
+
+    with token(bench, tmp_path / "empty"):
+        asyncio.run(scene())

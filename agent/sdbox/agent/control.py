@@ -159,7 +159,7 @@ class Agent:
     def _enter(self, before: State, event: m.Event, when: float) -> None:
         """Begin what the new state is about."""
         match self.state:
-            case State.NETWORK | State.INSERT_CARD | State.LOCKED:
+            case State.NETWORK | State.INSERT_CARD | State.LOCKED | State.REFUSED_CARD:
                 self._wait_for_world()
             case State.READING_CARD:
                 self._read_card(event)
@@ -183,9 +183,10 @@ class Agent:
 
     def _wait_for_world(self) -> None:
         if (seat := self._here.leave()) is not None:
-            self._jobs.aside(seat.close())  # the card went, or the link, while only the session was being wiped
+            # The card went, or the link, while only the session was being wiped; or a verified card opens nothing.
+            self._jobs.aside(seat.close())
         self.parts.clock.end()
-        if self.state is State.LOCKED:
+        if self.state in {State.LOCKED, State.REFUSED_CARD}:
             return
         self._memory = Memory()
         if self.state is State.INSERT_CARD and not self._settled and self.parts.settle is not None:
