@@ -16,7 +16,7 @@ from dbus_next.constants import MessageType
 from dbus_next.errors import DBusError
 from dbus_next.message import Message
 
-from sdbox.agent.dbus import CALLS, NAME, PATH, PROPERTIES, AgentInterface, Identity, Inputs, leave, serve
+from sdbox.agent.dbus import CALLS, NAME, PATH, PROPERTIES, AgentInterface, Identity, Inputs, leave, serve, watch
 from sdbox.agent.events import Acknowledge, Cancel, Confirm, Event, Pick
 from sdbox.agent.view import View
 from sdbox.protocol.reasons import Reason, Refusal
@@ -85,6 +85,22 @@ def play(folder: Path, scene: Scene) -> None:
 
     with bus_of(folder, "root") as address:
         asyncio.run(run(address))
+
+
+def test_a_bus_that_is_gone_is_noticed_and_survived(tmp_path: Path) -> None:
+    async def scene() -> None:
+        heard, gone = Heard(), asyncio.Event()
+        with bus_of(tmp_path, "root") as address:
+            bus = await serve(heard.interface, address=address)
+            watching = asyncio.ensure_future(watch(bus, lambda _: gone.set()))
+            await asyncio.sleep(0)
+            assert not gone.is_set()
+        async with asyncio.timeout(5):
+            await gone.wait()
+            await watching
+        heard.interface.show(View(state="refused", reason="internal"))
+
+    asyncio.run(scene())
 
 
 async def call(client: MessageBus, member: str, *body: object, fds: tuple[int, ...] = ()) -> Message:

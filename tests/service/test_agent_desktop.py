@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pwd
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 
 from sdbox.agent.desktop import DesktopSession, Place
 from sdbox.agent.namespace import Namespace
+from sdbox.agent.session import Door
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import DesktopAccess
+from tests.service.agent_bench import NoTunnel, alive
 
 pytestmark = pytest.mark.root
 SECRET = "one-time-" + "credential"
@@ -154,6 +157,61 @@ def test_a_start_that_is_cancelled_leaves_no_client(place: Place, tmp_path: Path
     if told.exists():  # it may have lived long enough to say so
         state = Path(f"/proc/{json.loads(told.read_text())['pid']}/stat")
         assert not state.exists() or ") Z " in state.read_text()
+
+
+class SlowPlace(Place):
+    """A place whose client is just being started when the test looks."""
+
+    reached, gate = threading.Event(), threading.Event()
+
+    @property
+    def home(self) -> str:  # read in the namespace's thread
+        self.reached.set()
+        assert self.gate.wait(10)
+        return "/"
+
+
+def test_a_start_that_is_cancelled_twice_leaves_no_client(place: Place, tmp_path: Path) -> None:
+    told = fake_client(tmp_path, CONNECTS)
+    slow = object.__new__(SlowPlace)
+    for name in ("namespace", "display", "user"):
+        object.__setattr__(slow, name, getattr(place, name))
+
+    async def scene() -> None:
+        starting = asyncio.ensure_future(DesktopSession.start(ACCESS, slow))
+        assert await asyncio.to_thread(slow.reached.wait, 10)
+        for _ in range(2):
+            starting.cancel()
+            await asyncio.sleep(0)
+        slow.gate.set()
+        await asyncio.wait({starting})
+        await place.namespace.run(lambda: None)  # the client was started before it
+        await asyncio.sleep(0)
+        deadline = time.monotonic() + 1  # for a client that lives to say so
+        while not told.exists() and time.monotonic() < deadline:  # noqa: ASYNC110 - another process's file
+            await asyncio.sleep(0.02)
+        assert not told.exists() or not alive(json.loads(told.read_text())["pid"])
+
+    asyncio.run(scene())
+
+
+def test_a_client_is_not_forgotten_before_it_is_seen_dead(place: Place, tmp_path: Path) -> None:
+    """Who waited for it may be cancelled: the wipe that follows waits again."""
+    fake_client(tmp_path, CONNECTS)
+
+    async def scene() -> None:
+        desktop = await DesktopSession.start(ACCESS, place)
+        await desktop.shown()
+        door = Door(NoTunnel(), lambda _: DesktopSession.start(ACCESS, place))
+        door._desktop = desktop
+        waiting = asyncio.ensure_future(door.picture_gone())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        await door.picture_gone()
+        assert desktop._ended.done()
+
+    asyncio.run(scene())
 
 
 def test_without_a_client_there_is_a_reason(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

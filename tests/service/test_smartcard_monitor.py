@@ -84,6 +84,25 @@ def test_pcscd_may_restart(pcscd: Pcscd) -> None:
             assert inserted.atr == atr_of("sc-hsm-bio")
 
 
+def test_what_nobody_expected_is_told_and_counts_as_removal(pcscd: Pcscd) -> None:
+    """Else a dead monitor would look like a card that is never pulled."""
+    events: queue.SimpleQueue[CardEvent] = queue.SimpleQueue()
+    deaths: queue.SimpleQueue[Exception] = queue.SimpleQueue()
+    failures = [ZeroDivisionError()]
+
+    def note(event: CardEvent) -> None:
+        if isinstance(event, CardRemoved) and failures:
+            raise failures.pop()
+        events.put(event)
+
+    with emulated_card(pcscd, "piv") as card, CardMonitor(note, deaths.put):
+        card.insert()
+        assert isinstance(events.get(timeout=5), CardInserted)
+        card.remove()
+        assert isinstance(deaths.get(timeout=5), ZeroDivisionError)
+        assert events.get(timeout=5) == CardRemoved(READER)
+
+
 def test_a_storm_of_200_events_at_two_readers_ends_with_the_truth(pcscd: Pcscd) -> None:
     """The reader of vpcd is polled: what comes and goes between two polls is not told, and where it ends always is.
 

@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-Peers = dict[str, dict[str, str]]
+
+class Peers(dict[str, dict[str, str]]):
+    """The peers by public key in hex. Fault: while it `clings`, no peer is removed and the caller is told so."""
+
+    clings = False
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):
@@ -36,6 +40,9 @@ class _Handler(socketserver.StreamRequestHandler):
 
     def _set(self, pairs: list[tuple[str, str]]) -> None:
         peers, current = self.server.peers, ""
+        if peers.clings and ("remove", "true") in pairs:
+            self.wfile.write(b"errno=5\n\n")  # EIO
+            return
         for key, value in pairs:
             if key == "replace_peers":
                 peers.clear()
@@ -54,7 +61,7 @@ class _Handler(socketserver.StreamRequestHandler):
 def running_uapi(path: Path) -> Iterator[Peers]:
     """Listen on `path`; yields the live peers by public key in hex."""
     with _Server(str(path), _Handler) as server:
-        server.peers = {}
+        server.peers = Peers()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

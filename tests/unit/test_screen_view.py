@@ -9,7 +9,7 @@ import pytest
 from sdbox.agent.screen import texts as t
 from sdbox.agent.screen.actions import Select, action_of
 from sdbox.agent.screen.keys import Key
-from sdbox.agent.screen.model import AgentProperties, Local, Project, parse_properties
+from sdbox.agent.screen.model import AgentProperties, Local, Project, absent, parse_properties
 from sdbox.agent.screen.palette import ScreenState
 from sdbox.agent.screen.texts import Language
 from sdbox.agent.screen.view import VISIBLE_ROWS, project_rows, view_of
@@ -178,3 +178,13 @@ def test_a_reply_that_does_not_fit_is_a_refusal(wrong: dict[str, object]) -> Non
 def test_a_reply_without_a_property_is_a_refusal(missing: str) -> None:
     left = {name: value for name, value in RAW.items() if name != missing}
     assert parse_properties(left).reason is Reason.PROTOCOL
+
+
+def test_an_agent_that_has_ended_does_not_start_for_ever() -> None:
+    ended = absent(parse_properties(RAW))
+    assert (ended.state, ended.reason) == (ScreenState.REFUSED, Reason.INTERNAL)
+    for local in (FRENCH, ENGLISH):
+        view = view_of(ended, local)
+        assert view.headline == t.explain(Reason.INTERNAL, local.language)
+        assert "7C1E" in view.box.upper()
+    assert absent(None) == AgentProperties()

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from sdbox.agent import events as m
 from sdbox.agent import journal
@@ -26,7 +26,7 @@ from sdbox.agent.presence import Presence
 from sdbox.agent.session import Door, ask_offers
 from sdbox.agent.view import Memory, View, view_of
 from sdbox.agent.wipe import CARD_REMOVED, FAILED, LIMIT, SWITCH, USER, wipe
-from sdbox.protocol.reasons import Reason
+from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.values import CardInserted, CardRemoved
 
 CAUSES: Final[dict[type[m.Event], str]] = {
@@ -78,16 +78,34 @@ class Agent:
         """Queue an event from a library's thread: the decision is not made there."""
         self._loop.call_soon_threadsafe(self.post, event)
 
+    def broken(self, error: BaseException) -> None:
+        """Something died that nobody waits for: the agent fails (S11)."""
+        journal.broken(error)
+        self.post(m.Broken())
+
+    def broken_from_thread(self, error: BaseException) -> None:
+        """The same for any other thread."""
+        self._loop.call_soon_threadsafe(self.broken, error)
+
     def submit_pin(self, pin: bytearray) -> None:
         """Take the PIN over: it is used for one VERIFY, or overwritten at once if none was asked for."""
         self._here.keep_pin(pin)
         self.post(m.SubmitPin())
 
     async def run(self) -> None:
-        """Consume events until cancelled."""
+        """Consume events until cancelled. Whatever callback or task dies unseen meanwhile is noticed here."""
+        self._loop.set_exception_handler(self._unseen)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_time())
             tasks.create_task(self._consume())
+
+    def _unseen(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A refusal that nobody waits for any more is none of these: whoever was refused is gone."""
+        error = context.get("exception") or RuntimeError(context["message"])
+        if isinstance(error, Refusal):
+            journal.explain(error)
+        else:
+            self.broken(error)
 
     async def _keep_time(self) -> None:
         """Ask the clock now and then; the decision is made where all are."""
@@ -141,7 +159,7 @@ class Agent:
     def _enter(self, before: State, event: m.Event, when: float) -> None:
         """Begin what the new state is about."""
         match self.state:
-            case State.NETWORK | State.INSERT_CARD | State.LOCKED:
+            case State.NETWORK | State.INSERT_CARD | State.LOCKED | State.REFUSED_CARD:
                 self._wait_for_world()
             case State.READING_CARD:
                 self._read_card(event)
@@ -165,9 +183,10 @@ class Agent:
 
     def _wait_for_world(self) -> None:
         if (seat := self._here.leave()) is not None:
-            self._jobs.aside(seat.close())  # the card went, or the link, while only the session was being wiped
+            # The card went, or the link, while only the session was being wiped; or a verified card opens nothing.
+            self._jobs.aside(seat.close())
         self.parts.clock.end()
-        if self.state is State.LOCKED:
+        if self.state in {State.LOCKED, State.REFUSED_CARD}:
             return
         self._memory = Memory()
         if self.state is State.INSERT_CARD and not self._settled and self.parts.settle is not None:
@@ -192,10 +211,11 @@ class Agent:
             return  # pulled: its event is on its way
         seat = self.parts.seat(self._here.card)
         old = self._here.again(seat)
+        closing = self._jobs.aside(old.close()) if old is not None else None  # begun at once: a job may be cancelled
 
         async def work(post: Post) -> None:
-            if old is not None:
-                await old.close()
+            if closing is not None:
+                await asyncio.wait({closing})
             post(await seat.read())
 
         self._jobs.start(work)
@@ -233,7 +253,7 @@ class Agent:
             self.parts.clock.end()
         cause = CAUSES.get(type(event), FAILED)
         seat = self._here.leave() if self.state is State.ENDING else None
-        self._jobs.start(self._wiping(cause, when, seat))
+        self._jobs.start(self._wiping(cause, when, seat), whole=True)
 
     def _wiping(self, cause: str, when: float, seat: CardSeat | None) -> Work:
         async def work(post: Post) -> None:
@@ -246,8 +266,8 @@ class Agent:
         return work
 
     def _fail(self, when: float) -> None:
-        journal.refused(self._memory.reason or Reason.INTERNAL)
-        self._jobs.start(self._wiping(FAILED, when, self._here.leave()))
+        journal.refused(Reason.INTERNAL)
+        self._jobs.start(self._wiping(FAILED, when, self._here.leave()), whole=True)
         self.failed.set()
 
     def _forget_reason(self) -> None:

@@ -74,7 +74,7 @@ class AgentInterface:
         before = self._properties()
         self._view = view
         changed = {name: value for name, value in self._properties().items() if before[name].value != value.value}
-        if changed and self._bus is not None:
+        if changed and self._bus is not None and self._bus.connected:
             self._bus.send(Message.new_signal(PATH, PROPERTIES, "PropertiesChanged", "sa{sv}as", [NAME, changed, []]))
 
     def _properties(self) -> dict[str, Variant]:
@@ -182,6 +182,16 @@ async def serve(interface: AgentInterface, *, address: str = "") -> MessageBus:
     if reply is not RequestNameReply.PRIMARY_OWNER:
         raise Refusal(Reason.INTERNAL, f"{NAME} is owned by another")
     return bus
+
+
+async def watch(bus: MessageBus, lost: Callable[[Exception], None]) -> None:
+    """Call `lost` once the connection is gone: nobody sees any more what the box says, nor can say anything to it."""
+    try:
+        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+    except Exception as error:  # noqa: BLE001 - whatever the library makes of it, it is over
+        lost(error)
+    else:
+        lost(EOFError("disconnected"))
 
 
 def leave(bus: MessageBus) -> None:

@@ -97,9 +97,9 @@ class DesktopSession:
         try:
             process = await asyncio.shield(spawning)
         except asyncio.CancelledError:
-            with contextlib.suppress(OSError, KeyError):
-                (await spawning).kill()  # it must not outlive a card that was pulled meanwhile
             os.close(terminal)
+            spawning.add_done_callback(_kill)  # it must not outlive a card that was pulled, whatever else is cancelled
+            await asyncio.wait({spawning})
             raise
         except (OSError, KeyError) as error:
             os.close(terminal)
@@ -168,6 +168,11 @@ class DesktopSession:
         self._ended.set_result(status)
         self._news.set()
         os.close(self._pidfd)
+
+
+def _kill(spawned: asyncio.Future[subprocess.Popen[bytes]]) -> None:
+    with contextlib.suppress(OSError, KeyError):  # it did not start
+        spawned.result().kill()
 
 
 def _spawn(access: DesktopAccess, place: Place, line: int) -> subprocess.Popen[bytes]:

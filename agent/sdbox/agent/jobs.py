@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from sdbox.agent import journal
 from sdbox.agent.events import Broken, Event
 
+_T = TypeVar("_T")
 Post = Callable[[Event], None]
 Work = Callable[[Post], Awaitable[None]]
 
@@ -18,28 +20,35 @@ class Jobs:
     def __init__(self, put: Callable[[int | None, Event], None]) -> None:
         self.current = 0
         self._put = put
+        self._job: asyncio.Task[None] | None = None  # what `cancel` cancels
         self._tasks: set[asyncio.Task[None]] = set()
         self._asides: set[asyncio.Task[None]] = set()
 
-    def start(self, work: Work) -> None:
-        """Cancel the job there is, and run `work` as soon as that has cleaned up. Returns at once."""
+    def start(self, work: Work, *, whole: bool = False) -> None:
+        """Cancel the job there is, and run `work` as soon as that has cleaned up. Returns at once.
+
+        A `whole` one is never cut short: what comes after it waits, and what it still has to say does not count.
+        """
         self.cancel()
         number = self.current
         task = asyncio.ensure_future(self._run(work, lambda event: self._put(number, event), set(self._tasks)))
+        self._job = None if whole else task
         self._follow(task)
 
     def cancel(self) -> None:
-        """Cancel the job there is; what it still has to say does not count."""
+        """Cancel the job there is, once: it may need a while to clean up. What it still has to say does not count."""
         self.current += 1
-        for task in self._tasks:
-            task.cancel()
+        job, self._job = self._job, None
+        if job is not None:
+            job.cancel()
 
-    def aside(self, work: Awaitable[None]) -> None:
-        """Run something short that nobody waits for and nothing cancels."""
+    def aside(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        """Run something short that nothing cancels; whoever must wait for it waits for the task returned."""
         task = asyncio.ensure_future(_plain(work))
         task.add_done_callback(self._check)
         self._asides.add(task)
         task.add_done_callback(self._asides.discard)
+        return task
 
     async def settled(self) -> None:
         """Wait until nothing runs. What runs has its own deadlines."""
@@ -59,18 +68,19 @@ class Jobs:
 
     def _check(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            journal.note(f"broken: {type(error).__name__} in {_where(error)}")
+            journal.broken(error)
             self._put(None, Broken())
+
+
+async def whole(work: Awaitable[_T]) -> _T:
+    """Await `work` to its end: who is cancelled meanwhile waits for that before it goes."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 async def _plain(work: Awaitable[None]) -> None:
     await work
-
-
-def _where(error: BaseException) -> str:
-    """Return file and line of the innermost frame: enough to find it, and no value of any variable (S8)."""
-    trace, place = error.__traceback__, "?"
-    while trace is not None:
-        place = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return place

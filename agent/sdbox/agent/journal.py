@@ -31,6 +31,20 @@ def explain(refusal: Refusal) -> None:
     note(str(refusal))
 
 
+def broken(error: BaseException) -> None:
+    """Note what nobody expected: its kind and its place, no value of any variable (S8); a refusal in its own words."""
+    note(str(error) if isinstance(error, Refusal) else f"broken: {type(error).__name__} in {_where(error)}")
+
+
+def _where(error: BaseException) -> str:
+    """Return file and line of the innermost frame: enough to find it."""
+    trace, place = error.__traceback__, "?"
+    while trace is not None:
+        place = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

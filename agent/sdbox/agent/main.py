@@ -16,7 +16,7 @@ from sdbox.agent.card import TOKEN_READER, CardSeat
 from sdbox.agent.cardclock import CardClock
 from sdbox.agent.config import SITE, ConfigError, Site, image_version, load_site, read_box_id
 from sdbox.agent.control import Agent, Parts
-from sdbox.agent.dbus import AgentInterface, Identity, Inputs, leave, serve
+from sdbox.agent.dbus import AgentInterface, Identity, Inputs, leave, serve, watch
 from sdbox.agent.desktop import DesktopSession, Place
 from sdbox.agent.events import Attested, Event, LinkRefused, LinkUp, Started, SwitchKey
 from sdbox.agent.namespace import Namespace
@@ -52,6 +52,7 @@ class Box:
             stack.push_async_callback(agent.stop)
             bus = await serve(agent.parts.screen)
             stack.callback(leave, bus)
+            stack.callback(asyncio.ensure_future(watch(bus, agent.broken)).cancel)
             stack.callback(self._watchers.close)
             if self._site.card.token is not None:
                 self._watchers.callback(TokenMonitor(agent.post).close)
@@ -65,7 +66,7 @@ class Box:
         def seat(card: CardInserted) -> CardSeat:
             return CardSeat(card, token=self._site.card.token if card.reader == TOKEN_READER else None)
 
-        monitor = CardMonitor(agent.post_from_thread)
+        monitor = CardMonitor(agent.post_from_thread, agent.broken_from_thread)
         self._watchers.callback(monitor.stop)
 
         def post(event: Event) -> None:

@@ -55,11 +55,18 @@ class Renewals:
             self._task.cancel()  # its card is gone
         self._seat = seat
         self._task = asyncio.get_running_loop().create_task(_renew_card(channel, seat))
+        self._task.add_done_callback(_noted)
 
     async def settled(self) -> None:
         """Wait until nothing is under way."""
         if self._task is not None:
             await asyncio.wait([self._task])
+
+
+def _noted(task: asyncio.Task[None]) -> None:
+    """Even what nobody expected ends the renewal and not the session: the next insertion goes on with it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        journal.broken(error)
 
 
 async def _renew_card(channel: Channel, seat: CardSeat) -> None:

@@ -19,7 +19,7 @@ from sdbox.agent.card import CardSeat
 from sdbox.agent.channel.channel import Channel
 from sdbox.agent.desktop import SIGNED_OUT, DesktopSession
 from sdbox.agent.events import CardRefused, DesktopEnded, DesktopShown, Event, Offered, ProjectRefused
-from sdbox.agent.jobs import Post
+from sdbox.agent.jobs import Post, whole
 from sdbox.agent.keys import TunnelKey
 from sdbox.agent.tunnel import Way
 from sdbox.protocol.reasons import Reason, Refusal
@@ -108,7 +108,7 @@ class Door:
     async def _enter(self, channel: Channel, seat: CardSeat, offer: Offer) -> Grant:
         signer, key = seat.signer(offer.certificate), TunnelKey()
         try:
-            leaving = asyncio.ensure_future(self.shut())
+            leaving = asyncio.ensure_future(whole(self.shut()))
             try:
                 grant = await channel.open(offer.project, key.public, signer)
                 self.session = grant.session
@@ -143,9 +143,11 @@ class Door:
             self._desktop.kill()
 
     async def picture_gone(self) -> None:
-        desktop, self._desktop = self._desktop, None
-        if desktop is not None:
+        """Client dead; until it is seen dead, it is not forgotten."""
+        if (desktop := self._desktop) is not None:
             await desktop.gone()
+            if self._desktop is desktop:
+                self._desktop = None
 
     async def shut(self) -> None:
         """Client dead, tunnel gone, key overwritten. The session's name is kept for `close_at_centre`."""

@@ -129,15 +129,18 @@ class Tunnel:
             await self._tidy()
 
     async def _down(self) -> None:
-        """After an `up` that was cut short the main thread may still be creating the link: wait for it first."""
-        way, self._way = self._way, None
-        complete, self._complete = self._complete, False
+        """After an `up` that was cut short the main thread may still be creating the link: wait for it first.
+
+        A way whose link is still there is kept: the next `down` tries again, and no `up` passes before.
+        """
+        way = self._way
         if way is None:
             return
         way.key.wipe()
-        if not complete:
+        if not self._complete:
             await self._outside(lambda: None)
         await self._bubble.run(lambda: self._inside().remove())
+        self._way, self._complete = None, False
 
     async def _tidy(self) -> None:
         if self._inner is not None:

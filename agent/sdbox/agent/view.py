@@ -46,7 +46,7 @@ def view_of(state: State, memory: Memory) -> View:
     """Return what is shown in `state`: nothing of a card that is gone, no reason but in a refusal."""
     reason = memory.reason if SHOWN[state] == "refused" or state in _LAST else None
     if state is State.FAILED:
-        reason = memory.reason or Reason.INTERNAL
+        reason = Reason.INTERNAL  # not what ended the session that was being wiped
     return View(
         state=SHOWN[state],
         reason=reason.value if reason else "",

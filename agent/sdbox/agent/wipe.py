@@ -14,7 +14,6 @@ from typing import Final
 from sdbox.agent import journal
 from sdbox.agent.card import CardSeat
 from sdbox.agent.session import Door
-from sdbox.protocol.reasons import Refusal
 from sdbox.protocol.values import WipeReport
 
 CARD_REMOVED: Final = "card-removed"
@@ -23,16 +22,19 @@ SWITCH: Final = "switch"
 LIMIT: Final = "limit"
 FAILED: Final = "failed"
 
+Step = Callable[[], Awaitable[None] | None]
+
 
 async def wipe(cause: str, noticed: float, door: Door, seat: CardSeat | None) -> WipeReport:
     """End everything of the session; `seat` only if the card's ends too. `noticed`: time.monotonic() of the cause.
 
-    Refusal(INTERNAL) if something is left: the box must then not go on.
+    Each step is tried whatever the ones before it raised; then the first error is raised: something may be left, and
+    the box must not go on.
     """
-    door.kill_picture()
+    errors: list[Exception] = []
+    await _try(door.kill_picture, errors)
     if seat is not None and cause == CARD_REMOVED:
-        seat.kill()
-    errors: list[Refusal] = []
+        await _try(seat.kill, errors)
     picture_gone, keys_wiped = await asyncio.gather(
         _until(door.picture_gone, noticed, errors), _until(door.silence, noticed, errors)
     )
@@ -48,18 +50,19 @@ async def wipe(cause: str, noticed: float, door: Door, seat: CardSeat | None) ->
     return WipeReport(cause, picture_gone, keys_wiped)
 
 
-async def _until(action: Callable[[], Awaitable[None]], noticed: float, errors: list[Refusal]) -> float:
+async def _until(action: Step, noticed: float, errors: list[Exception]) -> float:
     """Try `action` and return the milliseconds from `noticed` to its end."""
     await _try(action, errors)
     return _since(noticed)
 
 
-async def _try(action: Callable[[], Awaitable[None]], errors: list[Refusal]) -> None:
+async def _try(action: Step, errors: list[Exception]) -> None:
     try:
-        await action()
-    except Refusal as refusal:
-        journal.explain(refusal)
-        errors.append(refusal)
+        if (rest := action()) is not None:
+            await rest
+    except Exception as error:  # noqa: BLE001 - raised at the end: a key is not kept for whatever went wrong with another
+        journal.broken(error)
+        errors.append(error)
 
 
 def _since(moment: float) -> float:

@@ -14,6 +14,7 @@ from sdbox.gateway.boxes import BoxProof, BoxServices
 from sdbox.gateway.carddesk import CardDesk
 from sdbox.gateway.cards import CardPolicy
 from sdbox.gateway.grants import grant_message
+from sdbox.gateway.limits import RateLimit
 from sdbox.gateway.record import Record
 from sdbox.gateway.renewals import RenewalDesk, Renewals
 from sdbox.gateway.sessions import Bubble, Session
@@ -35,6 +36,10 @@ _CURABLE: Final = {
     reason for reason in Reason if reason.startswith(("card-", "certificate-", "container-", "project-", "renewal-"))
 }
 _CURABLE.update({Reason.TUNNEL_FAILED, Reason.DESKTOP_FAILED})
+# What costs a signature's check and a line in the record. No person gets near the limit, nor a card full of renewals.
+_COSTLY: Final = (m.CardProof, m.Open, m.RenewalRequest, m.RenewalWritten)
+COSTLY_BURST: Final = 200
+COSTLY_PER_MINUTE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,13 @@ class Conversation:
         self._card = CardDesk(services.cards, connection_keys(stream))
         self._renewals = RenewalDesk(services.renewals, services.record, self._send_beside)
         self._session: Session | None = None
+        self._left: Session | None = None  # the one before
         self._lease_until = 0.0
+        self._costly = RateLimit(COSTLY_BURST, COSTLY_PER_MINUTE)
+        self._revocations = 0
         self._revocations_seen = -1
+        self._ticking: asyncio.Task[None] | None = None
+        self._fault: Exception | None = None
         self._lock = asyncio.Lock()
 
     @property
@@ -71,7 +81,16 @@ class Conversation:
         return self._state in _PROVEN
 
     async def run(self) -> None:
-        """Serve the connection; returns when it is over and nothing of it is left."""
+        """Serve the connection; returns when it is over and nothing of it is left. Raises what nobody expected."""
+        async with contextlib.AsyncExitStack() as ending:  # from the last to the first, whatever one of them raises
+            ending.push_async_callback(self._stop_ticking)
+            ending.push_async_callback(self._stream.close)
+            ending.push_async_callback(self._renewals.close)
+            ending.push_async_callback(self._end_session, "connection-lost")
+            ending.callback(self._fail)
+            await self._converse()
+
+    async def _converse(self) -> None:
         try:
             while self._state is not ChannelState.FAILED:
                 message = decode_to_gateway(await self._read())
@@ -83,26 +102,47 @@ class Conversation:
             # Another TPM than the enrolled one can not open the credential: such a box has nothing to answer with.
             unanswered = self._state is ChannelState.CHALLENGED
             await self._note("left", detail="5:credential without an answer" if unanswered else "")
-        finally:
-            self._state = ChannelState.FAILED
-            await self._renewals.close()
-            await self._end_session("connection-lost")
-            await self._stream.close()
+        if self._fault is not None:
+            raise self._fault
 
-    async def tick(self, revocations: int) -> None:
-        """Do what time demands: lapse, lease, renewal, revocation. A busy conversation is skipped: it comes again."""
-        if self._lock.locked():
-            return
+    def tick(self, revocations: int) -> None:
+        """Have done what time demands: lapse, lease, renewal, revocation. Returns at once.
+
+        It waits for the message at hand, and the next message waits for it: a box that always has one more to say does
+        not put it off. If it fails, the conversation ends.
+        """
+        self._revocations = revocations
+        if self._ticking is None or self._ticking.done():
+            self._ticking = asyncio.get_running_loop().create_task(self._tick())
+
+    async def _tick(self) -> None:
         async with self._lock:
-            with contextlib.suppress(StreamClosedError, TimeoutError):  # `run` notices by itself
-                await self._tick(revocations)
+            if self._state is ChannelState.FAILED:
+                return
+            try:
+                await self._keep_time()
+            except (StreamClosedError, TimeoutError):  # it left, or does not read what it is told
+                self._fail()
+                self._stream.abort()
+            except Exception as error:  # noqa: BLE001 - `run` raises it: whatever it is, the conversation is over (S11)
+                self._fault = error
+                self._fail()
+                self._stream.abort()
 
-    async def _tick(self, revocations: int) -> None:
+    async def _stop_ticking(self) -> None:
+        if self._ticking is not None:
+            await self._ticking
+
+    def _fail(self) -> None:
+        self._state = ChannelState.FAILED
+
+    async def _keep_time(self) -> None:
         if self._session is not None and time.monotonic() >= self._lease_until:
             await self._revoke_session(Reason.SESSION_REVOKED, "lease")
+        revocations = self._revocations
         if revocations != self._revocations_seen and self._box.box_id is not None:
-            self._revocations_seen = revocations
             await self._apply_revocations()
+            self._revocations_seen = revocations
         if self._state not in _PROVEN:
             return
         if self._box.has_lapsed:
@@ -116,9 +156,11 @@ class Conversation:
             return await self._stream.read_frame(limit)
 
     async def _take(self, message: m.ToGateway) -> None:
+        if self._state is ChannelState.FAILED:
+            return  # it waited for a tick that ended the conversation
         try:
-            following = gateway_step(self._state, message)
-            answer = await self._answer(message, following)
+            following = self._following(message)
+            answer = await self._answer(message)
             self._state = following
         except Refusal as refusal:
             await self._refuse(refusal)
@@ -126,9 +168,16 @@ class Conversation:
             if answer is not None:
                 await self._send(answer)
 
-    async def _answer(self, message: m.ToGateway, following: ChannelState) -> m.ToBox | None:  # noqa: PLR0911 - one per message
+    def _following(self, message: m.ToGateway) -> ChannelState:
+        """Return the state after `message`; Refusal if it is not for now, or if there were too many."""
+        following = gateway_step(self._state, message)
         if following is ChannelState.FAILED:
             raise Refusal(Reason.PROTOCOL, f"{type(message).__name__} in state {self._state}")
+        if isinstance(message, _COSTLY) and not self._costly.take(""):
+            raise Refusal(Reason.TOO_MANY_REQUESTS)
+        return following
+
+    async def _answer(self, message: m.ToGateway) -> m.ToBox | None:  # noqa: PLR0911 - one per message
         match message:
             case m.Hello():
                 return await self._box.challenge(message)
@@ -161,6 +210,8 @@ class Conversation:
         bubble = self._services.bubbles[message.project]
         self._box.admit(bubble.config.box)
         await self._end_session("switch")
+        if (left := self._left) is not None and self._services.bubbles[left.project].holds(left):
+            raise Refusal(Reason.PROJECT_CLOSING, "the bubble before")
         self._session = await bubble.enter(message.tunnel_public, container.serial)
         self._lease_until = time.monotonic() + self._services.lease
         await self._note("opened", session=self._session.name, project=message.project, certificate=container.serial)
@@ -205,6 +256,7 @@ class Conversation:
     async def _end_session(self, cause: str) -> None:
         session, self._session = self._session, None
         if session is not None:
+            self._left = session
             trouble = await self._services.bubbles[session.project].leave(session)
             await self._note("ended", session=session.name, project=session.project, cause=cause, trouble=trouble)
 

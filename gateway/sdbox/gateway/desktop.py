@@ -44,9 +44,9 @@ class Logins:
         return login
 
     def remove(self, user: str) -> None:
-        """End a login; an unknown one is no error."""
-        if self._hashes.pop(user, None) is not None:
-            self._write()
+        """End a login; an unknown one is no error. OSError if the file cannot be written: it must be tried again."""
+        self._hashes.pop(user, None)
+        self._write()
 
     def _write(self) -> None:
         """Replace the file in one step: the server must never read half of it."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 from functools import partial
 from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from sdbox.gateway.boxes import BoxServices
 from sdbox.gateway.cards import CardPolicy
@@ -25,7 +26,8 @@ from sdbox.protocol.reasons import Reason
 from sdbox.protocol.tls import StreamClosedError, TlsStream, parse_endpoint, server_context
 
 TICK_SECONDS: Final = 0.25
-REVOCATION_TICKS: Final = 4
+REVOCATION_SECONDS: Final = 1.0
+LEAVING_SECONDS: Final = 0.5
 
 
 async def services_for(config: Config, store: Store) -> Services:
@@ -57,6 +59,7 @@ class Server:
         self._tls = server_context(config.certificate, config.key)
         self._addresses = RateLimit(config.limits.address_burst, config.limits.address_per_minute)
         self._conversations: set[Conversation] = set()
+        self._revocations = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -66,7 +69,12 @@ class Server:
         address = server.sockets[0].getsockname()
         print(f"listening {address[0]}:{address[1]}", flush=True)
         try:
-            await self._keep_time(stop)
+            async with asyncio.TaskGroup() as tasks:
+                works = self._keep_time(), self._watch_revocations(), self._finish_leaving()
+                chores = [tasks.create_task(work) for work in works]
+                await stop.wait()
+                for chore in chores:
+                    chore.cancel()
         finally:
             server.close()
             for task in (pending := tuple(self._tasks)):
@@ -106,26 +114,42 @@ class Server:
             self._report(error)
 
     def _report(self, error: BaseException) -> None:
-        note = self._services.record.note("refused", reason=Reason.INTERNAL, detail=type(error).__name__)
-        task = asyncio.get_running_loop().create_task(note)
+        self._note("refused", reason=Reason.INTERNAL, detail=type(error).__name__)
+
+    def _note(self, event: str, **fields: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._services.record.note(event, **fields))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._noted)
 
-    async def _keep_time(self, stop: asyncio.Event) -> None:
-        revocations, ticks = 0, 0
-        while not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), TICK_SECONDS)
-            ticks += 1
-            if ticks % REVOCATION_TICKS == 0:
-                revocations = await asyncio.to_thread(self._services.store.revocations)
-            await self._tick_all(revocations)
+    def _noted(self, task: asyncio.Task[None]) -> None:
+        """If not even that could be written down, it was said on standard error."""
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
 
-    async def _tick_all(self, revocations: int) -> None:
-        ticks = [conversation.tick(revocations) for conversation in self._conversations]
-        for outcome in await asyncio.gather(*ticks, return_exceptions=True):
-            if isinstance(outcome, Exception):
-                self._report(outcome)
+    async def _keep_time(self) -> None:
+        """The clock waits for nobody: neither for a conversation nor for the database."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            for conversation in self._conversations:
+                conversation.tick(self._revocations)
+
+    async def _watch_revocations(self) -> None:
+        """A database that does not answer is asked again; a conversation that needs it meanwhile ends by itself."""
+        while True:
+            await asyncio.sleep(REVOCATION_SECONDS)
+            try:
+                self._revocations = await asyncio.to_thread(self._services.store.revocations)
+            except SQLAlchemyError as error:
+                self._report(error)
+
+    async def _finish_leaving(self) -> None:
+        """Try again what could not be removed when its session ended."""
+        while True:
+            await asyncio.sleep(LEAVING_SECONDS)
+            for bubble in self._services.bubbles.values():
+                for session in await bubble.finish_leaving():
+                    self._note("cleared", session=session.name, project=session.project)
 
 
 async def run_gateway(config: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import secrets
 import uuid
@@ -36,10 +37,16 @@ class Bubble:
         self._tunnel = tunnel
         self._logins = Logins(config.desktop.sam_file)
         self._sessions: dict[bytes, Session] = {}
+        self._leaving: list[Session] = []
         self._last = int(config.gateway_address)
 
     async def enter(self, public: bytes, serial: str) -> Session:
-        """Install the peer, then return. Refusal TUNNEL_FAILED or DESKTOP_FAILED, with nothing left behind."""
+        """Install the peer, then return. Refusal TUNNEL_FAILED or DESKTOP_FAILED, with nothing left behind.
+
+        PROJECT_CLOSING while something of an ended session is left.
+        """
+        if self._leaving:
+            raise Refusal(Reason.PROJECT_CLOSING, "an ended session's peer or login is still there")
         if public in self._sessions or public == self.public:
             raise Refusal(Reason.TUNNEL_FAILED, "tunnel key in use")  # it would take over the other session's peer
         peer = Peer(public, secrets.token_bytes(32), self._free_address())
@@ -54,10 +61,33 @@ class Bubble:
         except WireGuardError as error:
             await self.leave(session)
             raise Refusal(Reason.TUNNEL_FAILED, str(error)) from error
+        except asyncio.CancelledError:
+            await self.leave(session)
+            raise
         return session
 
     async def leave(self, session: Session) -> str:
-        """End a session. Returns what could not be undone, in words for the record; empty if all is gone."""
+        """End a session. Returns what could not be undone, in words for the record; empty if all is gone.
+
+        What is left keeps its key and its address, and the bubble shut, until `finish_leaving` has got rid of it.
+        """
+        trouble = await self._end(session)
+        if trouble:
+            self._leaving.append(session)
+        return trouble
+
+    async def finish_leaving(self) -> tuple[Session, ...]:
+        """Try again what `leave` could not undo; returns the sessions of which nothing is left now."""
+        ended = tuple([session for session in tuple(self._leaving) if not await self._end(session)])
+        for session in ended:
+            self._leaving.remove(session)
+        return ended
+
+    def holds(self, session: Session) -> bool:
+        """Whether anything of the session is left here."""
+        return self._sessions.get(session.peer.public) is session
+
+    async def _end(self, session: Session) -> str:
         troubles = []
         try:
             await self._tunnel.remove(session.peer.public)
@@ -67,7 +97,8 @@ class Bubble:
             self._logins.remove(session.login.user)
         except OSError as error:
             troubles.append(f"login: {type(error).__name__}")
-        self._sessions.pop(session.peer.public, None)
+        if not troubles:
+            self._sessions.pop(session.peer.public, None)
         return "; ".join(troubles)
 
     def _free_address(self) -> IPv4Address:

@@ -87,6 +87,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "The security chip's answers are not genuine.",
         "Commands or answers were changed between processor and TPM: take the box out of service and open its case.",
     ),
+    Reason.TOO_MANY_REQUESTS: Explanation(
+        "Cet appareil en demande trop au centre. Nouvel essai en cours.",
+        "This device asks too much of the data centre. Trying again.",
+        "More card signatures on one connection than a person asks for: a faulty or a changed box. See the record.",
+    ),
     Reason.RESULT_LAPSED: Explanation(
         "La preuve d'intégrité a expiré.",
         "The proof of integrity has lapsed.",
@@ -226,6 +231,11 @@ EXPLANATIONS: dict[Reason, Explanation] = {
         "Ce projet ne s'ouvre pas depuis cet appareil.",
         "This project can not be opened from this device.",
         "The bubble asks for an image, a version or a hardware model that this box does not have: see the record.",
+    ),
+    Reason.PROJECT_CLOSING: Explanation(
+        "La bulle de ce projet n'a pas fini de se fermer. Réessayez dans un instant.",
+        "This project's bubble has not finished closing. Try again in a moment.",
+        "`trouble` in the record says what of an ended session is left: see that wireguard-go runs; `cleared` ends it.",
     ),
     Reason.TUNNEL_FAILED: Explanation(
         "Le tunnel vers la bulle n'a pas pu être établi.",

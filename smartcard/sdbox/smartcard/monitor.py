@@ -33,11 +33,15 @@ def differences(old: ReaderStates, new: ReaderStates) -> list[CardEvent]:
 class CardMonitor:
     """A thread that hands `CardInserted` and `CardRemoved` to `callback` (called in that thread) until `stop()`.
 
-    Survives readers that come and go and a restart of pcscd: its death counts as removal of every card.
+    Survives readers that come and go and a restart of pcscd: its death counts as removal of every card. What nobody
+    expected does too, and ends the thread: `died` is told, in that thread.
     """
 
-    def __init__(self, callback: Callable[[CardEvent], object]) -> None:
+    def __init__(
+        self, callback: Callable[[CardEvent], object], died: Callable[[Exception], object] | None = None
+    ) -> None:
         self._callback = callback
+        self._died = died
         self._stopping = threading.Event()
         self._watch: ReaderWatch | None = None
         self._guard = threading.Lock()
@@ -66,6 +70,14 @@ class CardMonitor:
         self.stop()
 
     def _run(self) -> None:
+        try:
+            self._watch_readers()
+        except Exception as error:
+            if self._died is None:
+                raise
+            self._died(error)
+
+    def _watch_readers(self) -> None:
         from sdbox.smartcard.pcsc import PcscError  # noqa: PLC0415 - loading pyscard is this thread's work, not the box's start
 
         while not self._stopping.is_set():
@@ -76,8 +88,8 @@ class CardMonitor:
             self._stopping.wait(RETRY_SECONDS)
 
     def _follow(self) -> None:
-        """Report changes until stopped; on PcscError every card has been reported as removed."""
-        from sdbox.smartcard.pcsc import PcscError, ReaderWatch  # noqa: PLC0415 - as above
+        """Report changes until stopped; if it raises, every card has been reported as removed."""
+        from sdbox.smartcard.pcsc import ReaderWatch  # noqa: PLC0415 - as above
 
         known: ReaderStates = {}
         with ReaderWatch() as watch:
@@ -89,7 +101,7 @@ class CardMonitor:
                     for event in differences(known, now):
                         self._callback(event)
                     known = now
-            except PcscError:
+            except Exception:
                 for event in differences(known, {}):
                     self._callback(event)
                 raise

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from sdbox.agent.screen.model import AgentProperties, parse_properties
+from sdbox.agent.screen.model import AgentProperties, absent, parse_properties
 from sdbox.agent.screen.toolkit import Gio, GLib
 
 NAME = "org.sdbox.Agent1"
@@ -19,13 +19,14 @@ RETRY_MS = 200  # the screen is up before the bus is: look again until it is the
 
 
 class AgentLink:
-    """Calls `on_change` with the agent's properties at each change, and with the defaults while there is no agent."""
+    """Calls `on_change` with the agent's properties at each change, and with `absent` ones while there is no agent."""
 
     def __init__(self, on_change: Callable[[AgentProperties], None]) -> None:
         self._on_change = on_change
         self._bus: Any = None
         self._owner = ""
         self._raw: dict[str, object] = {}
+        self._last: AgentProperties | None = None
 
     def start(self) -> None:
         """Connect, and again whenever the bus is not there: the screen says "starting" for as long as that takes."""
@@ -83,7 +84,7 @@ class AgentLink:
     def _vanished(self, *_arguments: object) -> None:
         self._owner = ""
         self._raw = {}
-        self._on_change(AgentProperties())
+        self._on_change(absent(self._last))
 
     def _read_all(self) -> None:
         self._bus.call(
@@ -98,8 +99,7 @@ class AgentLink:
             print(f"sdbox-screen: reading the agent's properties: {error.message}", file=sys.stderr)
             return
         if owner == self._owner:  # else the answer of an agent that is gone
-            self._raw = raw
-            self._on_change(parse_properties(raw))
+            self._tell(raw)
 
     def _changed(self, *arguments: Any) -> None:  # noqa: ANN401 - GDBusSignalCallback
         sender, parameters = arguments[1], arguments[5]
@@ -109,8 +109,11 @@ class AgentLink:
         if invalidated:
             self._read_all()
             return
-        self._raw = self._raw | changed
-        self._on_change(parse_properties(self._raw))
+        self._tell(self._raw | changed)
+
+    def _tell(self, raw: dict[str, object]) -> None:
+        self._raw, self._last = raw, parse_properties(raw)
+        self._on_change(self._last)
 
 
 def _called(bus: Any, result: Any, method: str) -> None:  # noqa: ANN401 - GDBusConnection, GAsyncResult

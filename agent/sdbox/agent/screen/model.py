@@ -28,7 +28,7 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class AgentProperties:
-    """The properties of org.sdbox.Agent1. The default is an agent that is not there: nothing stale is shown for it."""
+    """The properties of org.sdbox.Agent1. The default is an agent that is not there yet."""
 
     state: ScreenState = ScreenState.STARTING
     reason: Reason | None = None
@@ -46,6 +46,16 @@ class Local:
     language: Language = Language.FRENCH
     selected: str = ""
     digits: int = 0
+
+
+def absent(before: AgentProperties | None) -> AgentProperties:
+    """Return what is shown for an agent that is not on the bus: it starts; or, if it was there `before`, it has ended.
+
+    It is not started again by itself, so that the screen must not go on saying that it starts.
+    """
+    if before is None:
+        return AgentProperties()
+    return AgentProperties(ScreenState.REFUSED, Reason.INTERNAL, box_id=before.box_id, version=before.version)
 
 
 def parse_properties(raw: Mapping[str, object]) -> AgentProperties:
