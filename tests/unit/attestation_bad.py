@@ -187,6 +187,10 @@ CONTENTS = (
     Bad(24, "boot-services", "never left", logged(*without(f.place_of("leaving"), f.place_of("left")))),
     Bad(24, "boot-services", "left without success", logged(*changed("left", Record(5, f.ACTION, b"Exit Boot Services Returned with Failure")))),
     Bad(25, "firmware", "another firmware", Forge(log=agile_log(Record(0, 8, b"firmware 2"), *without(0), *(Record(i, 4, bytes(4)) for i in (1, 3))), quoted=WITH_FIRMWARE), policy(firmware=(PROFILE,))),
+    *(
+        Bad(25, "firmware", f"a profile without {what}", Forge(log=LOG_1_3, quoted=WITH_FIRMWARE), policy(firmware=(FirmwareProfile("Any", pcrs),)))
+        for what, pcrs in (("values", {}), ("PCR 2", {"0": PROFILE.pcrs["0"]}))
+    ),
     Bad(25, "pcr", "a PCR only the policy names", Forge(quoted=(*f.PCRS, 14)), referring(pcr_selection=(*f.PCRS, 14), rules=0, pcrs={"sha256": REFERENCE.pcrs["sha256"] | {"14": "99" * 32}})),
     Bad(26, "command-line", "another root hash", logged(*changed("section .cmdline", Record(11, f.IPL, b".cmdline", b"\x15" * 32)))),
     Bad(27, "microcode", "too old", expects=policy(microcode={"000306a9": 0x22})),

@@ -117,6 +117,8 @@ def test_a_policy_file_is_asked_for_what_it_says(tmp_path: Path) -> None:
         ('{"microcode": {"306a9": 33}}', 2),
         ('{"minimum": 8}', 2),
         ('{"tpm_firmware": ["x"]}', 2),
+        ('{"firmware": [{"model": "Any", "pcrs": {}}]}', 2),
+        ('{"firmware": [{"model": "Any", "pcrs": {"0": "zz", "2": "zz"}}]}', 2),
     ):
         rules.write_text(text)
         arguments = [str(path), "--reference", str(tmp_path / "reference.json"), "--policy", str(rules)]

@@ -17,6 +17,7 @@ from sdbox.attestation.policy import Policy
 from sdbox.attestation.verdict import Failure
 from sdbox.boot.eventlog import EventLogError, Quirk, RawEventLog, parse_event_log
 from sdbox.boot.eventtypes import DIGEST_COVERS_DATA, name_of
+from sdbox.boot.firmware import PINNED
 from sdbox.boot.microcode import Microcode
 from sdbox.boot.pcr import Bank
 from sdbox.boot.reference import ReferenceValues
@@ -143,9 +144,10 @@ def _firmware_failures(values: dict[int, bytes], policy: Policy) -> Iterator[Fai
 
 
 def _model(values: dict[int, bytes], policy: Policy) -> str:
-    """Return the profile that fits: all pinned PCRs of one, never some of each."""
+    """Return the profile that fits: all pinned PCRs of one, never some of each, and nothing by one that pins less."""
+    pinned = {index: values.get(index) for index in PINNED}
     for profile in policy.firmware:
-        if all(values.get(index) == value for index, value in profile.expected().items()):
+        if profile.expected() == pinned:
             return profile.model or "unnamed"
     return ""
 
