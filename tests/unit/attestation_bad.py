@@ -71,6 +71,12 @@ def referring(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - any field of 
     return {"reference": msgspec.structs.replace(REFERENCE, **changes)}
 
 
+def unexpected(index: int) -> dict[str, Any]:
+    """A reference that lets a PCR of the image be anything."""
+    values = {key: value for key, value in REFERENCE.pcrs["sha256"].items() if key != str(index)}
+    return referring(pcrs={"sha256": values}, advisory=(5, 15, index), rules=0)
+
+
 GOOD = f.evidence()
 OTHER_NAME = b"\0\x0b" + bytes(32)
 FLIPPED = GOOD.signature[:-1] + bytes([GOOD.signature[-1] ^ 1])
@@ -167,6 +173,7 @@ CONTENTS = (
     Bad(21, "dbx", "another vendor's variable of that name", logged(*changed("variable dbx", Record(7, f.CONFIG, variable_event(f.OWNER, "dbx", f.revocations(f.REVOKED))))), referring(**MINIMUM)),
     Bad(21, "secure-boot-off", "another vendor's SecureBoot", logged(*changed("variable SecureBoot", Record(7, f.CONFIG, variable_event(f.OWNER, "SecureBoot", b"\x01"))))),
     Bad(21, "dbx", "no lists at all", logged(*changed("variable dbx", variable("dbx", b"\x01\x02"))), referring(**MINIMUM)),
+    Bad(21, "dbx", "empty, and no rules for the rest", logged(*changed("variable dbx", variable("dbx", b""))), referring(**MINIMUM, rules=0)),
     Bad(21, "authority", "another certificate", logged(*changed("authority db", Record(7, f.AUTHORITY, b"other")))),
     Bad(21, "debug-mode", "debug mode", logged(Record(7, f.ACTION, b"UEFI Debug Mode"), *RECORDS)),
     Bad(21, "dma-protection", "DMA protection", logged(Record(7, f.ACTION, b"DMA Protection Disabled"), *RECORDS)),
@@ -191,7 +198,7 @@ CONTENTS = (
         Bad(25, "firmware", f"a profile without {what}", Forge(log=LOG_1_3, quoted=WITH_FIRMWARE), policy(firmware=(FirmwareProfile("Any", pcrs),)))
         for what, pcrs in (("values", {}), ("PCR 2", {"0": PROFILE.pcrs["0"]}))
     ),
-    Bad(25, "pcr", "a PCR only the policy names", Forge(quoted=(*f.PCRS, 14)), referring(pcr_selection=(*f.PCRS, 14), rules=0, pcrs={"sha256": REFERENCE.pcrs["sha256"] | {"14": "99" * 32}})),
+    Bad(25, "pcr", "a PCR only the policy names", Forge(quoted=(*f.PCRS, 14)), referring(pcr_selection=tuple(sorted((*f.PCRS, 14))), rules=0, pcrs={"sha256": REFERENCE.pcrs["sha256"] | {"14": "99" * 32}})),
     Bad(26, "command-line", "another root hash", logged(*changed("section .cmdline", Record(11, f.IPL, b".cmdline", b"\x15" * 32)))),
     Bad(27, "microcode", "too old", expects=policy(microcode={"000306a9": 0x22})),
     Bad(27, "microcode", "another processor", expects=policy(microcode={"000306c3": 1})),
@@ -205,6 +212,7 @@ CONTENTS = (
     Bad(28, "policy", "no values", expects=referring(pcrs={"sha256": {}}, advisory=f.PCRS)),
     Bad(28, "policy", "a PCR nobody knows", Forge(quoted=(*f.PCRS, 14)), referring(pcr_selection=(*f.PCRS, 14), rules=0)),
     Bad(28, "policy", "rules without events", expects=referring(events={})),
+    *(Bad(28, "policy", f"no value of PCR {index}", expects=unexpected(index)) for index in (4, 7, 11, 12, 13)),
     Bad(28, "internal", "an exception", expects={"nonce": f.NONCE[:-1]}),
     Bad(30, "image-version", "too old", expects=policy(minimum_image_version=8)),
     Bad(30, "image-revoked", "revoked", expects=policy(revoked_images=("ab" * 32,))),

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sdbox.attestation.bootchecks import difference, event_failures, microcode_failures, microcode_of
+from sdbox.attestation.bootchecks import dbx_failures, difference, event_failures, microcode_failures, microcode_of
 from sdbox.attestation.codes import failure
 from sdbox.attestation.policy import Policy
 from sdbox.attestation.verdict import Failure
@@ -126,7 +126,8 @@ def _by_pcr(log: VerifiedEventLog, rules: Rules) -> dict[int, list[VerifiedEvent
 
 def _believed(events: dict[int, list[VerifiedEvent]], values: dict[int, bytes], rules: Rules) -> Iterator[Failure]:
     if rules.reference.rules:
-        yield from event_failures(events, rules.reference)
+        yield from event_failures(events)
+    yield from dbx_failures(events, rules.reference)
     yield from microcode_failures(events, rules.policy)
     for index, wanted in rules.reference.expected().items():
         if index in values and values[index] != wanted:
