@@ -16,7 +16,7 @@ from sdbox.attestation.structures import name_of
 from sdbox.attestation.verdict import Clock, Seen
 from sdbox.boot.firmware import FirmwareProfile
 from sdbox.boot.reference import ReferenceValues
-from sdbox.boot.secureboot import variable_event
+from sdbox.boot.secureboot import signature_list, variable_event
 from sdbox.protocol.contexts import qualifying_data
 from sdbox.protocol.values import BoxId, Evidence
 from tests.unit import attestation_factory as f
@@ -173,6 +173,10 @@ CONTENTS = (
     Bad(21, "dbx", "another vendor's variable of that name", logged(*changed("variable dbx", Record(7, f.CONFIG, variable_event(f.OWNER, "dbx", f.revocations(f.REVOKED))))), referring(**MINIMUM)),
     Bad(21, "secure-boot-off", "another vendor's SecureBoot", logged(*changed("variable SecureBoot", Record(7, f.CONFIG, variable_event(f.OWNER, "SecureBoot", b"\x01"))))),
     Bad(21, "dbx", "no lists at all", logged(*changed("variable dbx", variable("dbx", b"\x01\x02"))), referring(**MINIMUM)),
+    *(
+        Bad(21, "dbx", f"the hash in a list {what}", logged(*changed("variable dbx", variable("dbx", signature_list(kind, f.OWNER, f.REVOKED)))), referring(**MINIMUM))
+        for what, kind in (("of certificates", f.X509), ("that no firmware knows", uuid.UUID(int=9)))
+    ),
     Bad(21, "dbx", "empty, and no rules for the rest", logged(*changed("variable dbx", variable("dbx", b""))), referring(**MINIMUM, rules=0)),
     Bad(21, "authority", "another certificate", logged(*changed("authority db", Record(7, f.AUTHORITY, b"other")))),
     Bad(21, "debug-mode", "debug mode", logged(Record(7, f.ACTION, b"UEFI Debug Mode"), *RECORDS)),

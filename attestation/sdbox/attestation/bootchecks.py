@@ -13,7 +13,7 @@ from sdbox.boot.measurement import Measurement
 from sdbox.boot.microcode import MICROCODE_PCR, Microcode, parse_microcode
 from sdbox.boot.reference import ReferenceValues
 from sdbox.boot.replay import VerifiedEvent
-from sdbox.boot.secureboot import Variable, parse_variable_event, signatures
+from sdbox.boot.secureboot import CERT_SHA256, Variable, parse_variable_event, signatures
 
 Events = Mapping[int, Sequence[VerifiedEvent]]
 _EXIT = (b"Exit Boot Services Invocation", b"Exit Boot Services Returned with Success")
@@ -50,7 +50,7 @@ def dbx_failures(events: Events, reference: ReferenceValues) -> Iterator[Failure
     """Row 21: what dbx must hold, whatever the rules. Where there is a minimum, this is what judges a dbx that grew."""
     if not reference.dbx_minimum:
         return
-    wanted = {bytes.fromhex(text) for text in reference.dbx_minimum}
+    wanted = {(CERT_SHA256, bytes.fromhex(text)) for text in reference.dbx_minimum}
     try:
         missing = wanted - signatures(_variables(events.get(7, ())).get("dbx", b""))
     except ValueError as error:
