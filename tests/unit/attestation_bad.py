@@ -91,6 +91,7 @@ KEYS_AND_FORMS = (
     Bad(4, "ak-attributes", "decrypts", **key(ak_public(f.AK_ATTRIBUTES | 1 << 17))),
     Bad(4, "ak-name", "not the activated key", expects={"ak_name": name_of(ak_public(f.AK_ATTRIBUTES | 1 << 7))}),
     Bad(6, "ak-changed", "another key than always", expects={"enrolled_ak": OTHER_NAME}),
+    Bad(6, "ak-changed", "another key than always, none activated", expects={"enrolled_ak": OTHER_NAME, "ak_name": None}),
     Bad(8, "malformed-attest", "byte behind the quote", Forge(tail=b"\0")),
     Bad(8, "malformed-attest", "safe of 2", Forge(clock=(1000, 5, 1, 2))),
     Bad(8, "malformed-attest", "huge quote", Forge(tail=bytes(4096))),
@@ -145,6 +146,7 @@ QUOTES = (
     Bad(15, "reset", "on an open channel", Forge(clock=(1001, 6, 0, 1)), {"previous": before(1000, 5, 1, 1), "connected": True}),
     Bad(16, "tpm-firmware", "not allowed", expects=policy(tpm_firmware=("0" * 16,))),
     Bad(16, "qualified-signer", "below another parent", Forge(signer=OTHER_NAME)),
+    Bad(16, "qualified-signer", "below another parent, no key activated", Forge(signer=OTHER_NAME), {"ak_name": None}),
 )  # fmt: skip
 
 LOGS = (
@@ -233,6 +235,7 @@ GOOD_ONES = (
     Bad(0, "", "power cut", Forge(clock=(900, 6, 0, 0)), {"previous": before(1000, 5, 1, 1)}),
     Bad(0, "", "before the clock is safe again", Forge(clock=(1001, 6, 0, 0)), {"previous": before(900, 6, 0, 0)}),
     Bad(0, "", "the key it has always had", expects={"enrolled_ak": name_of(ak_public())}),
+    Bad(0, "", "the key it has always had, none activated", expects={"enrolled_ak": name_of(ak_public()), "ak_name": None}),
     Bad(0, "", "TPM firmware on the list", expects=policy(tpm_firmware=(f"{f.TPM_FIRMWARE:016x}",))),
     Bad(0, "", "dbx has grown", logged(*changed("variable dbx", variable("dbx", f.revocations(f.REVOKED, bytes(32))))), referring(**MINIMUM)),
     Bad(0, "", "the pinned firmware", Forge(log=LOG_1_3, quoted=WITH_FIRMWARE), policy(firmware=(PROFILE,))),

@@ -105,9 +105,10 @@ def clock_failures(clock: Clock, log_digest: bytes, previous: Seen | None, *, co
 
 def identity_failures(quote: Quote, key: Key | None, expected: Identity) -> Iterator[Failure]:
     """Rows 6 and 16: the box's own key, in its place below the endorsement hierarchy, in a TPM of known firmware."""
-    if expected.enrolled_ak is not None and expected.ak_name != expected.enrolled_ak:
+    name = expected.ak_name or (key.name if key else None)
+    if expected.enrolled_ak is not None and name != expected.enrolled_ak:
         yield failure("ak-changed", "the box has always had another attestation key")
-    if key and expected.ak_name is not None and quote.signer != qualified_name(key.name):
+    if key and quote.signer != qualified_name(key.name):
         yield failure("qualified-signer", "the key is not a primary key of the endorsement hierarchy")
     allowed = expected.policy.tpm_firmware
     version = f"{quote.firmware:016x}"

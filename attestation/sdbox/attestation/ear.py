@@ -70,10 +70,12 @@ class Subject:
 def ear_claims(verdict: Verdict, subject: Subject, validity: Validity) -> dict[str, object]:
     """Return the claims set: `submods.box` holds the status, the trust vector and the failed checks.
 
-    A category that no rule was held against says "none" (0), never "affirming".
+    A category that no rule was held against says "none" (0), never "affirming". So does the identity unless the key
+    was activated (row 5): without that any key in software could have signed.
     """
+    identity = _trust(verdict, _IDENTITY_ROWS, Trust.NOT_RECOGNISED)
     vector = {
-        "instance-identity": _trust(verdict, _IDENTITY_ROWS, Trust.NOT_RECOGNISED),
+        "instance-identity": identity if verdict.ak_name or identity is not Trust.AFFIRMING else Trust.NONE,
         "configuration": _trust(verdict, _FIRMWARE_ROWS, Trust.CONTRAINDICATED),
         "executables": _trust(verdict, _EXECUTABLE_ROWS, Trust.CONTRAINDICATED),
         "hardware": _trust(verdict, _HARDWARE_ROWS, Trust.CONTRAINDICATED) if subject.hardware else Trust.NONE,

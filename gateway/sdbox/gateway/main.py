@@ -131,7 +131,7 @@ def passes(path: Path) -> None:
     with _store(path) as store:
         for box, known in Passes(store).all():
             line = {"box": str(box), "last_pass": known.at, "age_seconds": round(known.age(), 1)}
-            click.echo(json.dumps(line | {"image_version": known.image_version}))
+            click.echo(json.dumps(line | {"image_version": known.image_version, "ak_name": known.ak_name.hex()}))
 
 
 @main.command()
