@@ -27,8 +27,8 @@ from sdbox.boot.reference import ReferenceValues
 from sdbox.protocol.reasons import Reason
 from tests.unit import attestation_factory as f
 from tests.unit.attestation_bad import BAD, GOOD, GOOD_ONES, Bad, odd, unmeasured
-from tests.unit.attestation_factory import Forge, expected, reference, selection
-from tests.unit.boot_log_factory import old_record
+from tests.unit.attestation_factory import Forge, changed, expected, reference, selection, variable
+from tests.unit.boot_log_factory import Record, agile_log, old_record
 
 REASONS = dict.fromkeys((21, 22, 23, 25, 26, 30), Reason.BOX_IMAGE) | {27: Reason.BOX_MICROCODE}
 
@@ -106,6 +106,15 @@ def test_row_13_a_value_of_another_size() -> None:
 def test_row_17_a_sha_1_log() -> None:
     verdict = appraise(unmeasured(old_record(14, 4, bytes(4))).evidence(), expected())
     assert {(17, "eventlog-bank"), (17, "eventlog-no-spec-id")} <= rows(verdict)
+
+
+def test_row_17_one_failure_for_each_code_however_often_it_is_met() -> None:
+    """Else what a box puts into its log decides how long a list is, and what it hides."""
+    odd_types = (Record(14, 0x1000 + number, b"") for number in range(3000))
+    records = (*changed("variable SecureBoot", variable("SecureBoot", b"\0")), *odd_types)
+    verdict = appraise(Forge(log=agile_log(*records)).evidence(), expected())
+    assert [found.code for found in verdict.failures] == ["eventlog-unknown-type", "secure-boot-off"]
+    assert verdict.failures[0].text.endswith("(and 2999 more)")
 
 
 def test_a_log_that_is_not_the_boots_does_not_hide_another_image() -> None:

@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
+from sdbox.attestation.codes import CODES, failure
+from sdbox.attestation.verdict import Verdict
+from sdbox.boot.microcode import Microcode
 from sdbox.gateway.config import ConfigError, load_config
 from sdbox.gateway.desktop import Logins, nt_hash
 from sdbox.gateway.freshness import FRESH_SECONDS, Freshness
 from sdbox.gateway.limits import RateLimit
 from sdbox.gateway.record import sanitised
 from sdbox.gateway.store import RevocationKind, Store, StoreError
+from sdbox.gateway.verifier import describe
 from sdbox.protocol.values import BoxId
 
 BOX = BoxId.parse("00000000-0000-4000-8000-000000000001")
@@ -152,7 +156,13 @@ def test_a_database_that_cannot_be_used_is_an_error(url: str) -> None:
 
 def test_log_text_cannot_forge_lines() -> None:
     assert sanitised('a\nb\x1b[31m"é') == 'a?b?[31m"?'
-    assert len(sanitised("x" * 1000)) == 200
+    assert len(sanitised("x" * 5000)) == 2000
+
+
+def test_the_record_has_every_failed_check_once_whatever_a_box_sends() -> None:
+    every = Verdict(tuple(failure(code, "x") for code in CODES for _ in range(3)), microcode=Microcode(0x306A9, 0x21))
+    kept = sanitised(describe(every))
+    assert kept.split() == [*(f"{code.row}:{name}" for name, code in CODES.items()), "(000306a9:0x21)"]
 
 
 def test_the_nt_hash_is_the_known_one() -> None:

@@ -110,11 +110,15 @@ def log_digest(data: bytes) -> bytes:
 
 
 def _format_failures(log: RawEventLog) -> Iterator[Failure]:
+    """Row 17, one failure for each code: how often a box provokes it says nothing."""
     if Bank.SHA256 not in log.banks:
         yield failure("eventlog-bank", "the log has no SHA-256 digests")
+    met: dict[Quirk, list[str]] = {}
     for note in log.notes:
-        if note.quirk not in _TOLERATED:
-            yield failure(f"eventlog-{note.quirk}", note.text)
+        met.setdefault(note.quirk, []).append(note.text)
+    for quirk, (first, *more) in met.items():
+        if quirk not in _TOLERATED:
+            yield failure(f"eventlog-{quirk}", f"{first} (and {len(more)} more)" if more else first)
 
 
 def _by_pcr(log: VerifiedEventLog, rules: Rules) -> dict[int, list[VerifiedEvent]]:
