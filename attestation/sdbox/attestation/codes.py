@@ -37,7 +37,7 @@ CODES: Final[dict[str, Code]] = {
     "ek-malformed": Code(1, "the endorsement certificate is none, or is malformed beyond the known vendor quirks", _ENROL),
     "ek-chain": Code(1, "the endorsement certificate does not chain to a pinned vendor root", "Is it a TPM of a vendor you buy? Then add its root with its provenance; a software TPM has none."),
     "ek-validity": Code(1, "a certificate of the chain is not valid now", "Check the verifier's clock; ask the vendor for a renewed certificate."),
-    "ek-usage": Code(1, "the certificate is not one for an endorsement key (EKU 2.23.133.8.1)", _ENROL),
+    "ek-usage": Code(1, "the certificate is not one for an endorsement key (usages, constraints), or something unknown in it is critical", _ENROL),
     "ek-mismatch": Code(2, "the certificate is for another key than the TPM's", _ENROL),
     "ek-inventory": Code(2, "the endorsement key is not the one the factory noted for this serial", "Relayed, or a swapped mainboard: only an operator who has seen the machine enrols it anew."),
     "ek-template": Code(3, "the endorsement key does not have the TCG default template", "A key that can sign or leave the TPM is no endorsement key: refuse the machine."),

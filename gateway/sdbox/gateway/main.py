@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
+from sdbox.attestation.vendorcert import quirks_of
 from sdbox.gateway.config import Config, ConfigError, load_config
 from sdbox.gateway.crl import revoked_serials
 from sdbox.gateway.enrolling import Candidate, Enrolling, recorded_candidate
@@ -98,7 +99,8 @@ def enrol(
         _fail("; ".join(f"check {one.check} {one.code}: {one.text}" for one in found))
     with _store(path) as store:
         store.enrol(candidate.box_id, candidate.pem)
-        store.append({"event": "enrolled", "box": str(candidate.box_id)})
+        tolerated = {"quirks": " ".join(quirks)} if (quirks := quirks_of(candidate.certificate)) else {}
+        store.append({"event": "enrolled", "box": str(candidate.box_id), **tolerated})
 
 
 @main.command()
