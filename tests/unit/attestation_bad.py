@@ -21,7 +21,7 @@ from sdbox.protocol.contexts import qualifying_data
 from sdbox.protocol.values import BoxId, Evidence
 from tests.unit import attestation_factory as f
 from tests.unit.attestation_factory import RECORDS, Forge, ak_public, changed, selection, variable, without
-from tests.unit.boot_log_factory import SPEC_ID, Record, agile_log
+from tests.unit.boot_log_factory import SPEC_ID, Record, agile_log, old_record
 
 REFERENCE = f.reference()
 WITHOUT_15 = tuple(index for index in f.PCRS if index != 15)  # as of an image whose initrd measures nothing
@@ -84,6 +84,14 @@ OFF_CURVE = ak_public()[:-1] + bytes([ak_public()[-1] ^ 1])
 SHA1_KEY = ak_public(scheme=(f.ECDSA, 0x0004))
 MINIMUM = {"dbx_minimum": (f.REVOKED.hex(),)}
 BITS = {"fixedTPM": 1, "fixedParent": 4, "sensitiveDataOrigin": 5, "restricted": 16, "sign": 18}
+SHA384_ONLY = SPEC_ID.replace(b"\x0b\0\x20\0", b"\x0c\0\x30\0")
+NOTHING: dict[str, Any] = {  # measured: all PCRs are zero, so that only the form of the log is wrong
+    "pcr_selection": WITHOUT_15,
+    "advisory": (5,),
+    "rules": 0,
+    "events": {},
+    "pcrs": {"sha256": dict.fromkeys(REFERENCE.pcrs["sha256"], "00" * 32)},
+}
 EVENT = struct.pack("<IIIH", 4, 4, 1, 0x000B) + bytes(32) + struct.pack("<I", 4) + bytes(4)
 
 KEYS_AND_FORMS = (
@@ -99,6 +107,7 @@ KEYS_AND_FORMS = (
     Bad(8, "malformed-attest", "long selection", Forge(selections=(struct.pack(">HB", f.SHA256, 5) + bytes(5),))),
     Bad(8, "malformed-signature", "byte behind the signature", after={"signature": GOOD.signature + b"\0"}),
     Bad(8, "malformed-signature", "cut signature", after={"signature": GOOD.signature[:-1]}),
+    Bad(8, "malformed-signature", "r of 64 bytes", after={"signature": GOOD.signature[:4] + f.sized(bytes(32) + GOOD.signature[6:38]) + GOOD.signature[38:]}),
     Bad(8, "malformed-ak-public", "byte behind the key", after={"ak_public": ak_public() + b"\0"}),
     Bad(8, "malformed-ak-public", "a point off the curve", **key(OFF_CURVE)),
     Bad(8, "malformed-eventlog", "huge log", after={"event_log": bytes((1 << 20) + 1)}),
@@ -153,6 +162,10 @@ LOGS = (
     Bad(17, "eventlog", "stray byte", unmeasured(f.LOG + b"\x01")),
     Bad(17, "eventlog", "cut", unmeasured(f.LOG[:-1])),
     Bad(17, "eventlog", "unlisted algorithm", unmeasured(f.LOG + EVENT.replace(b"\x0b\0", b"\x0c\0", 1))),
+    Bad(17, "eventlog", "Spec ID in PCR 7", unmeasured(f.LOG.replace(bytes(4), b"\x07\0\0\0", 1))),
+    Bad(17, "eventlog", "Spec ID of another version", unmeasured(agile_log(*RECORDS, spec_id=SPEC_ID[:21] + b"\xff" + SPEC_ID[22:]))),
+    Bad(17, "eventlog-bank", "SHA-384 only", Forge(log=agile_log(spec_id=SHA384_ONLY), quoted=WITHOUT_15), referring(**NOTHING)),
+    Bad(17, "eventlog-no-spec-id", "SHA-1, the old format", Forge(log=old_record(14, 4, bytes(4)), quoted=WITHOUT_15), referring(**NOTHING)),
     Bad(17, "eventlog-padding", "padding", unmeasured(f.LOG + bytes(64))),
     Bad(17, "eventlog-unknown-type", "unknown type", unmeasured(agile_log(*RECORDS, Record(14, 0x1234, b"")))),
     Bad(17, "eventlog-repeated-spec-id", "another Spec ID", unmeasured(agile_log(*RECORDS, Record(0, 3, SPEC_ID)))),
@@ -164,6 +177,8 @@ LOGS = (
     Bad(18, "eventlog-replay", "nothing but a header", unmeasured(agile_log())),
     Bad(19, "event-data", "data rewritten", unmeasured(agile_log(*changed("separator", Record(4, 4, b"text", hashlib.sha256(bytes(4)).digest()), 1)))),
     Bad(20, "event-order", "retyped", unmeasured(agile_log(*changed("UKI", Record(4, 0x80000004, b"path", b"\x44" * 32))))),
+    Bad(20, "event-order", "a separator that tells of an error", logged(*changed("", Record(5, 4, b"\x01\0\0\0"), 3))),
+    Bad(20, "event-order", "a separator with anything in it", logged(*changed("", Record(5, 4, b"anything"), 3))),
     Bad(20, "event-order", "in a PCR without events of the firmware", unmeasured(agile_log(*changed("name .linux", Record(11, 6, b".linux", b"\x11" * 32))))),
 )  # fmt: skip
 
@@ -242,6 +257,7 @@ GOOD_ONES = (
     Bad(0, "", "microcode new enough", expects=policy(microcode={"000306a9": 0x21})),
     Bad(0, "", "microcode newer", logged(*changed("microcode", f.microcode(0x306A9, 0xFFFFFFFF))), policy(microcode={"000306a9": 0x21})),
     Bad(0, "", "an image that measures none, and nobody asks", Forge(log=agile_log(*without(f.place_of("microcode"))), quoted=WITHOUT_15), referring(pcr_selection=WITHOUT_15, advisory=(5,))),
+    Bad(0, "", "a separator of ones", logged(*changed("", Record(5, 4, b"\xff" * 4), 3))),
     Bad(0, "", "the minimum version", expects=policy(minimum_image_version=7)),
     Bad(0, "", "values only", expects=referring(rules=0, events={})),
 )  # fmt: skip

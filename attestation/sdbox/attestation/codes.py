@@ -66,8 +66,6 @@ CODES: Final[dict[str, Code]] = {
     "eventlog-bank": Code(17, "the event log has no SHA-256 digests", _SETTINGS),
     "eventlog-no-spec-id": Code(17, "the event log is in the old SHA-1 format", _SETTINGS),
     "eventlog-padding": Code(17, "bytes follow the last event", _LOG),
-    "eventlog-missing-digests": Code(17, "an event lacks a digest", _LOG),
-    "eventlog-unknown-algorithm": Code(17, "a bank of an unknown algorithm", _LOG),
     "eventlog-unknown-type": Code(17, "an event of an unknown type", _LOG),
     "eventlog-repeated-spec-id": Code(17, "a second Spec ID event", _LOG),
     "eventlog-unknown": Code(17, "a log known by its hash only, and the verifier does not know it", "None: the box sends the whole log with its next evidence."),
