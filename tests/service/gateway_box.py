@@ -21,7 +21,7 @@ from sdbox.protocol.values import BoxId, Evidence
 from tests.service.swtpm_fixture import manufacture, running_swtpm
 
 _T = TypeVar("_T")
-PCRS = (4, 7, 11)
+PCRS = (4, 7, 11, 12, 13)
 
 
 @dataclass

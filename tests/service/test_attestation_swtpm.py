@@ -30,7 +30,7 @@ from sdbox.protocol.values import BoxId, Evidence
 from tests.service.swtpm_fixture import manufacture, running_swtpm
 from tests.unit.boot_log_factory import Record, agile_log
 
-PCRS = (4, 7, 11)
+PCRS = (4, 7, 11, 12, 13)
 RECORDS = (Record(4, 4, bytes(4)), Record(7, 4, b"seven"), Record(11, 13, b".linux\0"))
 REQUEST = Request(b"n" * 32, b"e" * 32, PCRS)
 BOX = BoxId(uuid.UUID("12345678-1234-1234-1234-123456789abc"))
@@ -150,7 +150,7 @@ def test_evidence_for_another_nonce_channel_or_box_is_refused(tpm: Tpm, log: Pat
 
 def test_relabelled_pcrs_are_refused(tpm: Tpm, log: Path) -> None:
     """Software can put anything into PCRs 16 and 23: a quote over those is shown as one over 4 and 7."""
-    other = collect(tpm, replace(REQUEST, pcrs=(11, 16, 23)), BOX, log)
+    other = collect(tpm, replace(REQUEST, pcrs=(11, 12, 13, 16, 23)), BOX, log)
     shown = replace(other, pcrs=dict(zip(PCRS, other.pcrs.values(), strict=True)))
     assert {12, 14} <= checks(judge(shown, tpm))
     assert {12, 14} <= checks(judge(other, tpm))

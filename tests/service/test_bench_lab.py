@@ -16,6 +16,7 @@ from sdbox.bench.lab import Lab
 from sdbox.bench.lab_gateway import EnrolmentFailed
 from sdbox.bench.network import namespaces
 from sdbox.bench.stand import machine_spec
+from sdbox.boot.reference import DECISIVE
 from sdbox.host.pki import DevelopmentPki, ensure_development_pki
 from sdbox.image.output import FILES
 from sdbox.image.request import BuiltImage, Profile
@@ -56,8 +57,8 @@ def lab(reference: Path) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("reference") / "reference.json"
-    pcrs = {str(number): f"{number:02x}" * 32 for number in (4, 7, 11)}
-    path.write_text(json.dumps({"pcr_selection": [4, 7, 11], "pcrs": {"sha256": pcrs}}))
+    pcrs = {str(number): f"{number:02x}" * 32 for number in DECISIVE}
+    path.write_text(json.dumps({"pcr_selection": DECISIVE, "pcrs": {"sha256": pcrs}}))
     return path
 
 

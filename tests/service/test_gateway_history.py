@@ -110,6 +110,7 @@ def test_row_29_the_age_of_the_last_pass_is_told(bench: Bench, passes: Passes) -
     (line,) = map(json.loads, bench.gateway.command("passes").stdout.splitlines())
     assert line["box"] == str(bench.box.box_id)
     assert 0 <= line["age_seconds"] < 60
+    assert line["ak_name"] == last(bench, passes).ak_name.hex()
 
 
 SHORT = 2.0  # seconds that a result lasts: it is renewed at three fifths

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from sdbox.agent.channel.parties import Lost, Renewed, Revoked
+from sdbox.gateway.ear import key_id
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import Evidence
 from tests.service.gateway_bench import Bench, card, container, running_bench, serial, until
@@ -94,6 +95,7 @@ def test_the_result_is_a_signed_ear_for_this_box_and_channel(bench: Bench) -> No
     key = load_pem_private_key(bench.gateway.config.with_name("ear.key").read_bytes(), None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     claims = jwt.decode(ear, key.public_key(), algorithms=["ES256"])
+    assert jwt.get_unverified_header(ear)["kid"] == key_id(key.public_key())
     box = claims["submods"]["box"]
     assert box["sdbox.box-id"] == str(bench.box.box_id)
     assert claims["exp"] - claims["iat"] == 300

@@ -20,7 +20,7 @@ from sdbox.attestation.tpm import open_tpm
 from sdbox.protocol.values import BoxId, Evidence
 
 BOX = BoxId(uuid.UUID("12345678-1234-1234-1234-123456789abc"))
-REQUEST = Request(b"n" * 32, b"e" * 32, (4, 7, 11))
+REQUEST = Request(b"n" * 32, b"e" * 32, (4, 7, 11, 12, 13))
 _INTERPOSER = Path(__file__).with_name("tpm_interposer.py")
 
 

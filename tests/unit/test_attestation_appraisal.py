@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from sdbox.attestation.appraisal import Memory, appraise
 from sdbox.attestation.codes import CODES
+from sdbox.attestation.logchecks import TOLERATED
 from sdbox.attestation.policy import Policy
 from sdbox.attestation.structures import (
     NotAQuote,
@@ -23,12 +25,13 @@ from sdbox.attestation.structures import (
     parse_signature,
 )
 from sdbox.attestation.verdict import Clock, Verdict
+from sdbox.boot.eventlog import Quirk
 from sdbox.boot.reference import ReferenceValues
 from sdbox.protocol.reasons import Reason
 from tests.unit import attestation_factory as f
-from tests.unit.attestation_bad import BAD, GOOD, GOOD_ONES, Bad, odd, unmeasured
-from tests.unit.attestation_factory import Forge, expected, reference, selection
-from tests.unit.boot_log_factory import old_record
+from tests.unit.attestation_bad import BAD, GOOD, GOOD_ONES, Bad, odd
+from tests.unit.attestation_factory import Forge, changed, expected, reference, selection, variable
+from tests.unit.boot_log_factory import SPEC_ID, Record, agile_log
 
 REASONS = dict.fromkeys((21, 22, 23, 25, 26, 30), Reason.BOX_IMAGE) | {27: Reason.BOX_MICROCODE}
 
@@ -68,20 +71,7 @@ def test_what_was_remembered_changes_no_verdict(bad: Bad) -> None:
         assert rows(appraise(bad.evidence(), wanted, memory)) == {(bad.row, bad.code)}
 
 
-ELSEWHERE = {
-    *(
-        "ek-malformed",
-        "ek-chain",
-        "ek-validity",
-        "ek-usage",
-        "ek-mismatch",
-        "ek-inventory",
-        "ek-template",
-        "credential",
-    ),
-    # About the format alone: see test_row_17_a_sha_1_log. Other banks' trouble is tolerated and noted.
-    *("eventlog-bank", "eventlog-no-spec-id", "eventlog-missing-digests", "eventlog-unknown-algorithm"),
-}
+ELSEWHERE = {code for code in CODES if code.startswith("ek-")} | {"credential"}  # at enrolment and activation
 
 
 def test_every_code_has_its_bad_input() -> None:
@@ -103,9 +93,36 @@ def test_row_13_a_value_of_another_size() -> None:
     assert (13, "pcr-values") in rows(appraise(bad, expected()))
 
 
-def test_row_17_a_sha_1_log() -> None:
-    verdict = appraise(unmeasured(old_record(14, 4, bytes(4))).evidence(), expected())
-    assert {(17, "eventlog-bank"), (17, "eventlog-no-spec-id")} <= rows(verdict)
+@pytest.mark.parametrize("quirk", set(Quirk) - TOLERATED)
+def test_row_17_a_quirk_that_is_not_tolerated_has_its_code(quirk: Quirk) -> None:
+    assert CODES[f"eventlog-{quirk}"].row == 17
+
+
+@pytest.mark.parametrize("quirk", TOLERATED)
+def test_row_24_a_quirk_that_is_tolerated_is_noted_and_has_none(quirk: Quirk) -> None:
+    logs = {
+        Quirk.IMPLIED_LOCALITY: agile_log(Record(0, 0x80000010, b"HCRTM"), *f.RECORDS),
+        Quirk.MISSING_DIGESTS: agile_log(*f.RECORDS, spec_id=two_banks(0x000C, 48)),
+        Quirk.UNKNOWN_ALGORITHM: agile_log(*f.RECORDS, spec_id=two_banks(0x0099, 32)),
+    }
+    verdict = appraise(Forge(log=logs[quirk]).evidence(), expected())
+    assert verdict.failures == ()
+    assert [note.partition(":")[0] for note in verdict.notes] == [quirk]
+    assert f"eventlog-{quirk}" not in CODES
+
+
+def two_banks(number: int, size: int) -> bytes:
+    """A Spec ID event that announces another bank besides SHA-256, which no record then has a digest for."""
+    return SPEC_ID[:24] + struct.pack("<IHHHH", 2, 0x000B, 32, number, size) + b"\0"
+
+
+def test_row_17_one_failure_for_each_code_however_often_it_is_met() -> None:
+    """Else what a box puts into its log decides how long a list is, and what it hides."""
+    odd_types = (Record(14, 0x1000 + number, b"") for number in range(3000))
+    records = (*changed("variable SecureBoot", variable("SecureBoot", b"\0")), *odd_types)
+    verdict = appraise(Forge(log=agile_log(*records)).evidence(), expected())
+    assert [found.code for found in verdict.failures] == ["eventlog-unknown-type", "secure-boot-off"]
+    assert verdict.failures[0].text.endswith("(and 2999 more)")
 
 
 def test_a_log_that_is_not_the_boots_does_not_hide_another_image() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
@@ -23,11 +23,20 @@ from sdbox.attestation.endorsement import (
     template_failures,
 )
 from sdbox.attestation.templates import AK_TEMPLATE, EK_TEMPLATE
-from sdbox.attestation.vendorcert import VendorCertificate, load_vendor_certificate
+from sdbox.attestation.vendorcert import VendorCertificate, load_vendor_certificate, quirks_of
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
 DAY = dt.timedelta(days=1)
 ROOT_KEY, MIDDLE_KEY, EK, OTHER = (ec.derive_private_key(number, ec.SECP256R1()) for number in (11, 12, 13, 14))
+RSA_EK = rsa.generate_private_key(65537, 2048)
+SERVER = ObjectIdentifier("1.3.6.1.5.5.7.3.1")
+UNKNOWN = x509.UnrecognizedExtension(ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00")
+ONLY = x509.NameConstraints(None, [x509.DirectoryName(x509.Name([]))])
+ANY = x509.CertificatePolicies([x509.PolicyInformation(ObjectIdentifier("2.5.29.32.0"), None)])
+USES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
 
 
 def named(name: str) -> x509.Name:
@@ -40,30 +49,31 @@ class Wanted:
     """One certificate to make."""
 
     name: str
-    key: ec.EllipticCurvePrivateKey
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
     issuer: str
     signer: ec.EllipticCurvePrivateKey
     ca: bool = True
     usage: ObjectIdentifier | None = None
     start: dt.datetime = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    uses: tuple[str, ...] | None = None  # bits of the key usage; none is no such extension
+    length: int | None = None  # of the path below
+    constrained: bool = True  # has basic constraints
+    extra: x509.ExtensionType | None = None  # critical
 
     def make(self) -> x509.Certificate:
         subject, issuer = named(self.name), named(self.issuer)
         end = self.start + dt.timedelta(days=365)
         builder = x509.CertificateBuilder(issuer, subject, self.key.public_key(), 7, self.start, end)
-        builder = builder.add_extension(x509.BasicConstraints(ca=self.ca, path_length=None), critical=True)
-        flags = dict.fromkeys(("content_commitment", "data_encipherment", "key_agreement", "encipher_only"), False)
-        usages = x509.KeyUsage(
-            digital_signature=False,
-            key_encipherment=not self.ca,
-            key_cert_sign=self.ca,
-            crl_sign=self.ca,
-            decipher_only=False,
-            **flags,
-        )
-        builder = builder.add_extension(usages, critical=True)
+        if self.constrained:
+            builder = builder.add_extension(x509.BasicConstraints(self.ca, self.length), critical=True)
+        usual = ("key_cert_sign", "crl_sign") if self.ca else ("key_agreement",)
+        if uses := usual if self.uses is None else self.uses:
+            flags = dict.fromkeys(USES, False) | dict.fromkeys(uses, True)
+            builder = builder.add_extension(x509.KeyUsage(**flags), critical=True)
         if self.usage:
             builder = builder.add_extension(x509.ExtendedKeyUsage([self.usage]), critical=False)
+        if self.extra:
+            builder = builder.add_extension(self.extra, critical=True)
         return builder.sign(self.signer, hashes.SHA256())
 
 
@@ -96,6 +106,27 @@ def test_row_1_a_vendors_certificate_is_accepted_whatever_fills_its_index_up(pad
     assert codes(der(LEAF) + padding) == []
 
 
+def test_row_1_what_known_vendors_have_is_accepted() -> None:
+    """Infineon, STMicroelectronics, Intel: path lengths that are just enough, critical policies, the usage in CAs."""
+    root = replace(ROOT, length=1, extra=ANY)
+    middle = replace(MIDDLE, length=0, extra=ANY, usage=EK_USAGE, uses=("key_cert_sign",))
+    assert codes(der(replace(LEAF, extra=ANY)), anchored([root.make()], [middle.make()])) == []
+
+
+def test_row_1_an_rsa_key_is_one_to_encipher_keys_with() -> None:
+    leaf, key = replace(LEAF, key=RSA_EK), RSA_EK.public_key()
+    for uses, found in ((("key_encipherment",), []), (("key_agreement",), ["ek-usage"])):
+        failures = certificate_failures(der(replace(leaf, uses=uses)), key, ANCHORS, NOW)
+        assert [failure.code for failure in failures] == found
+
+
+def test_what_is_tolerated_of_a_certificate_has_a_name() -> None:
+    leaf = LEAF.make()
+    assert quirks_of(leaf.public_bytes(Encoding.DER)) == quirks_of(leaf.public_bytes(Encoding.PEM)) == ()
+    assert quirks_of(leaf.public_bytes(Encoding.DER) + bytes(9)) == ("padding",)
+    assert quirks_of(b"none") == quirks_of(b"-----BEGIN CERTIFICATE-----") == quirks_of(None) == ()
+
+
 BAD: dict[str, tuple[bytes, Anchors, tuple[int, str]]] = {
     "nothing": (b"", ANCHORS, (1, "ek-malformed")),
     "erased index": (b"\xff" * 1000, ANCHORS, (1, "ek-malformed")),
@@ -110,8 +141,31 @@ BAD: dict[str, tuple[bytes, Anchors, tuple[int, str]]] = {
         (1, "ek-validity"),
     ),
     "no usage": (der(replace(LEAF, usage=None)), ANCHORS, (1, "ek-usage")),
-    "a web server's usage": (der(replace(LEAF, usage=ObjectIdentifier("1.3.6.1.5.5.7.3.1"))), ANCHORS, (1, "ek-usage")),
-    "a CA": (der(replace(LEAF, ca=True)), ANCHORS, (1, "ek-usage")),
+    "a web server's usage": (der(replace(LEAF, usage=SERVER)), ANCHORS, (1, "ek-usage")),
+    "a CA": (der(replace(LEAF, ca=True, uses=("key_agreement",))), ANCHORS, (1, "ek-usage")),
+    "a CA without key usage": (der(replace(LEAF, ca=True, uses=())), ANCHORS, (1, "ek-usage")),
+    "no basic constraints": (der(replace(LEAF, constrained=False)), ANCHORS, (1, "ek-usage")),
+    "no key usage": (der(replace(LEAF, uses=())), ANCHORS, (1, "ek-usage")),
+    "a key to sign with": (der(replace(LEAF, uses=("digital_signature",))), ANCHORS, (1, "ek-usage")),
+    "the usage of an RSA key": (der(replace(LEAF, uses=("key_encipherment",))), ANCHORS, (1, "ek-usage")),
+    "may sign certificates too": (
+        der(replace(LEAF, uses=("key_agreement", "key_cert_sign"))),
+        ANCHORS,
+        (1, "ek-usage"),
+    ),
+    "a critical extension that nobody knows": (der(replace(LEAF, extra=UNKNOWN)), ANCHORS, (1, "ek-usage")),
+    **{
+        f"below {what}": (der(LEAF), anchored([root.make()], [middle.make()]), (1, "ek-chain"))
+        for what, root, middle in (
+            ("a root that allows no CA below it", replace(ROOT, length=0), MIDDLE),
+            ("a CA for web servers", ROOT, replace(MIDDLE, usage=SERVER)),
+            ("a CA of which something unknown is critical", ROOT, replace(MIDDLE, extra=UNKNOWN)),
+            ("a CA for some names only", ROOT, replace(MIDDLE, extra=ONLY)),
+            ("a root for some names only", replace(ROOT, extra=ONLY), MIDDLE),
+        )
+    },
+    "text behind it": (der(LEAF) + b"anything", ANCHORS, (1, "ek-malformed")),
+    "two kinds of padding": (der(LEAF) + b"\0\xff", ANCHORS, (1, "ek-malformed")),
     "another key": (der(replace(LEAF, key=OTHER)), ANCHORS, (2, "ek-mismatch")),
 }
 

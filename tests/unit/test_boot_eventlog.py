@@ -15,6 +15,7 @@ from sdbox.boot.replay import ReplayError, replay, verify
 from tests.unit.boot_log_factory import SPEC_ID, Record, agile_log, old_record
 
 GOOD = agile_log(Record(4, 4, bytes(4)), Record(7, 4, bytes(4)))
+HCRTM = Record(0, 0x80000010, b"HCRTM")
 
 
 def test_a_file_is_read_within_the_limit() -> None:
@@ -52,6 +53,12 @@ BAD = {
     "an algorithm that is not listed": GOOD + EVENT.replace(b"\x0b\0", b"\x0c\0", 1),
     "PCR 24": GOOD + struct.pack("<I", 24) + EVENT[4:],
     "PCR -1 on an event that extends": GOOD + struct.pack("<I", 0xFFFFFFFF) + EVENT[4:],
+    "Spec ID in PCR 7": agile_log(spec_id=SPEC_ID).replace(bytes(4), b"\x07\0\0\0", 1),
+    "Spec ID with a digest": agile_log(spec_id=SPEC_ID)[:8] + b"\x01" * 20 + agile_log(spec_id=SPEC_ID)[28:],
+    **{
+        f"Spec ID with a {what} that there is none of": agile_log(spec_id=SPEC_ID[:at] + b"\xff" + SPEC_ID[at + 1 :])
+        for what, at in (("platform class", 16), ("minor version", 20), ("major version", 21), ("size of UINTN", 23))
+    },
     "wrong digest size": agile_log(spec_id=SPEC_ID.replace(b"\x0b\0\x20\0", b"\x0b\0\x14\0")),
     "no algorithms": agile_log(spec_id=SPEC_ID[:24] + bytes(4) + b"\0"),
     "too many algorithms": agile_log(spec_id=SPEC_ID[:24] + struct.pack("<I", 1 << 30)),
@@ -80,10 +87,19 @@ def test_a_malformed_log_is_refused(data: bytes) -> None:
         (agile_log(Record(4, 0x1234, b"x")), Quirk.UNKNOWN_TYPE),
         (agile_log(Record(0, 3, SPEC_ID)), Quirk.REPEATED_SPEC_ID),
         (old_record(4, 4, bytes(4)), Quirk.NO_SPEC_ID),
+        (agile_log(HCRTM), Quirk.IMPLIED_LOCALITY),
+        (agile_log(Record(0, 3, b"StartupLocality\0\x03"), HCRTM), Quirk.IMPLIED_LOCALITY),
     ],
 )
 def test_a_tolerated_quirk_is_named(data: bytes, quirk: Quirk) -> None:
     assert [note.quirk for note in parse_event_log(data).notes] == [quirk]
+
+
+def test_an_h_crtm_is_measured_at_locality_4() -> None:
+    said = parse_event_log(agile_log(Record(0, 3, b"StartupLocality\0\x04"), HCRTM))
+    implied = parse_event_log(agile_log(HCRTM))
+    assert (said.notes, said.locality, implied.locality) == ((), 4, 4)
+    assert replay(said) == replay(implied)
 
 
 @pytest.mark.parametrize("locality", [0, 3, 4])

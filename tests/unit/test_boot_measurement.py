@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 from pathlib import Path
 
@@ -152,17 +153,44 @@ def test_loader_and_inner_kernel_add_to_pcr_4(tmp_path: Path) -> None:
     assert len({value.pcrs["sha256"]["4"] for value in values}) == 4
 
 
+VALUES = dict.fromkeys(("4", "7", "11", "12", "13"), "00" * 32)
+
+
+def document(values: dict[str, str] | None = None, **changes: object) -> bytes:
+    """Return a reference.json of values only, with changes."""
+    known = VALUES if values is None else values
+    selection = sorted(int(index) for index in known)
+    return json.dumps({"pcr_selection": selection, "pcrs": {"sha256": known}} | changes).encode()
+
+
 BAD_REFERENCES = {
     "not JSON": b"{",
-    "no PCRs": b'{"pcr_selection": [4], "pcrs": {}}',
-    "no selection": b'{"pcr_selection": [], "pcrs": {"sha256": {}}}',
-    "selection without a value": b'{"pcr_selection": [4, 7], "pcrs": {"sha256": {"4": "%s"}}}' % (b"00" * 32),
-    "value of another size": b'{"pcr_selection": [4], "pcrs": {"sha256": {"4": "00"}}}',
-    "not hex": b'{"pcr_selection": [4], "pcrs": {"sha256": {"4": "xx"}}}',
-    "PCR 24": b'{"pcr_selection": [24], "pcrs": {"sha256": {"24": "%s"}}}' % (b"00" * 32),
-    "rules nobody knows": b'{"rules": 9, "pcr_selection": [4], "pcrs": {"sha256": {"4": "%s"}}}' % (b"00" * 32),
-    "another format": b'{"version": 9, "pcr_selection": [4], "pcrs": {"sha256": {"4": "%s"}}}' % (b"00" * 32),
+    "no PCRs": document(pcrs={}),
+    "no selection": document({}),
+    "selection without a value": document(pcr_selection=[4, 5, 7, 11, 12, 13]),
+    "selection out of order": document(pcr_selection=[7, 4, 11, 12, 13]),
+    "value of another size": document(VALUES | {"4": "00"}),
+    "not hex": document(VALUES | {"4": "xx" * 32}),
+    "PCR 24": document(VALUES | {"24": "00" * 32}),
+    "rules nobody knows": document(rules=9, events={index: [] for index in VALUES}),
+    "rules without events": document(rules=1),
+    "another format": document(version=9),
+    "rules misspelt": document(rule=1),
+    "minimum of dbx misspelt": document(dbx_min=["00" * 32]),
+    "minimum of dbx that is no hash": document(dbx_minimum=["00"]),
+    **{
+        f"no value of PCR {index}": document(
+            {key: value for key, value in VALUES.items() if key != index},
+            advisory=[int(index)],
+            pcr_selection=[4, 7, 11, 12, 13],
+        )
+        for index in VALUES
+    },
 }
+
+
+def test_values_alone_are_a_reference() -> None:
+    assert read_reference(document()).rules == 0
 
 
 @pytest.mark.parametrize("data", BAD_REFERENCES.values(), ids=BAD_REFERENCES.keys())

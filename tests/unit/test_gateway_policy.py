@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 from sqlalchemy import create_engine, text
 
+from sdbox.attestation.codes import CODES, failure
+from sdbox.attestation.verdict import Verdict
+from sdbox.boot.microcode import Microcode
 from sdbox.gateway.config import ConfigError, load_config
 from sdbox.gateway.desktop import Logins, nt_hash
+from sdbox.gateway.ear import key_id
 from sdbox.gateway.freshness import FRESH_SECONDS, Freshness
 from sdbox.gateway.limits import RateLimit
 from sdbox.gateway.record import sanitised
 from sdbox.gateway.store import RevocationKind, Store, StoreError
+from sdbox.gateway.verifier import describe
 from sdbox.protocol.values import BoxId
 
 BOX = BoxId.parse("00000000-0000-4000-8000-000000000001")
@@ -152,7 +161,13 @@ def test_a_database_that_cannot_be_used_is_an_error(url: str) -> None:
 
 def test_log_text_cannot_forge_lines() -> None:
     assert sanitised('a\nb\x1b[31m"é') == 'a?b?[31m"?'
-    assert len(sanitised("x" * 1000)) == 200
+    assert len(sanitised("x" * 5000)) == 2000
+
+
+def test_the_record_has_every_failed_check_once_whatever_a_box_sends() -> None:
+    every = Verdict(tuple(failure(code, "x") for code in CODES for _ in range(3)), microcode=Microcode(0x306A9, 0x21))
+    kept = sanitised(describe(every))
+    assert kept.split() == [*(f"{code.row}:{name}" for name, code in CODES.items()), "(000306a9:0x21)"]
 
 
 def test_the_nt_hash_is_the_known_one() -> None:
@@ -171,3 +186,13 @@ def test_logins_come_and_go_and_do_not_outlive_the_process(tmp_path: Path) -> No
     logins.remove("nobody")
     assert sam.read_text().splitlines()[1:] == [f"{two.user}:::{nt_hash(two.secret)}:::"]
     assert sam.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_s_name_is_its_thumbprint() -> None:
+    """RFC 7638, of the P-256 key in RFC 7517, appendix A.1."""
+    x = "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4"
+    y = "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"
+    key = ECAlgorithm.from_jwk({"kty": "EC", "crv": "P-256", "x": x, "y": y})
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    text = f'{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}'
+    assert base64.urlsafe_b64decode(key_id(key) + "=") == hashlib.sha256(text.encode()).digest()

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -117,6 +118,8 @@ def test_a_policy_file_is_asked_for_what_it_says(tmp_path: Path) -> None:
         ('{"microcode": {"306a9": 33}}', 2),
         ('{"minimum": 8}', 2),
         ('{"tpm_firmware": ["x"]}', 2),
+        ('{"firmware": [{"model": "Any", "pcrs": {}}]}', 2),
+        ('{"firmware": [{"model": "Any", "pcrs": {"0": "zz", "2": "zz"}}]}', 2),
     ):
         rules.write_text(text)
         arguments = [str(path), "--reference", str(tmp_path / "reference.json"), "--policy", str(rules)]
@@ -157,11 +160,35 @@ def test_the_diff_says_what_an_event_means(
     assert sum(note.endswith("as expected") for note in notes) == 6
 
 
-@pytest.mark.parametrize(("least", "value"), [(None, 0), (0x21, 2), (0x22, 96)], ids=["not asked", "met", "missed"])
-def test_microcode_is_a_claim_about_the_hardware(tmp_path: Path, least: int | None, value: int) -> None:
-    write_reference(f.reference(), tmp_path / "reference.json")
-    path = evidence_file(tmp_path / "evidence.json", f.evidence())
+@pytest.mark.parametrize(("least", "value"), [(None, 0), (0x21, 0), (0x22, 96)], ids=["not asked", "met", "missed"])
+def test_new_microcode_alone_says_nothing_of_the_hardware_and_old_does(
+    tmp_path: Path, least: int | None, value: int
+) -> None:
     (tmp_path / "policy.json").write_text(json.dumps({"microcode": {"000306a9": least}} if least else {}))
-    options = ["--reference", str(tmp_path / "reference.json"), "--policy", str(tmp_path / "policy.json"), "--json"]
-    box = json.loads(CliRunner().invoke(verify, [str(path), *options]).stdout)["ear"]["submods"]["box"]
-    assert box["ear.trustworthiness-vector"]["hardware"] == value
+    assert vector(tmp_path, f.evidence(), "--policy", str(tmp_path / "policy.json"))["hardware"] == value
+
+
+def vector(folder: Path, evidence: Evidence, *options: str, root_hash: str = "") -> dict[str, int]:
+    """Return the trustworthiness vector that `sdbox verify` gives."""
+    known = msgspec.structs.replace(f.reference(), root_hash=root_hash)
+    write_reference(known, folder / "reference.json")
+    path = evidence_file(folder / "evidence.json", evidence)
+    arguments = [str(path), "--reference", str(folder / "reference.json"), *options, "--json"]
+    box = json.loads(CliRunner().invoke(verify, arguments).stdout)["ear"]["submods"]["box"]
+    claims: dict[str, int] = box["ear.trustworthiness-vector"]
+    return claims
+
+
+def test_the_firmware_s_profile_is_what_says_something_of_the_hardware(tmp_path: Path, profile: Path) -> None:
+    assert vector(tmp_path, GOLDEN.evidence(), "--firmware", str(profile))["hardware"] == 2
+    (tmp_path / "policy.json").write_text(json.dumps({"tpm_firmware": [f"{f.TPM_FIRMWARE:016x}"]}))
+    assert vector(tmp_path, f.evidence(), "--policy", str(tmp_path / "policy.json"))["hardware"] == 0
+
+
+def test_the_file_system_is_claimed_where_the_reference_has_a_root_hash(tmp_path: Path) -> None:
+    other = Forge(log=agile_log(*changed("section .cmdline", Record(11, f.IPL, b".cmdline", bytes(32)))))
+    image = Forge(log=agile_log(*changed("UKI", Record(4, f.APPLICATION, b"p", bytes(32)))))
+    assert vector(tmp_path, f.evidence())["file-system"] == 0
+    assert vector(tmp_path, f.evidence(), root_hash="5" * 64)["file-system"] == 2
+    assert vector(tmp_path, other.evidence(), root_hash="5" * 64)["file-system"] == 96
+    assert vector(tmp_path, image.evidence(), root_hash="5" * 64)["file-system"] == 0

@@ -33,7 +33,7 @@ from sdbox.attestation.structures import (
     parse_signature,
 )
 from sdbox.attestation.verdict import Failure, Seen, Verdict
-from sdbox.boot.reference import ReferenceValues
+from sdbox.boot.reference import ReferenceValues, contradiction
 from sdbox.protocol.contexts import qualifying_data_for
 from sdbox.protocol.values import BoxId, Evidence
 
@@ -174,12 +174,9 @@ def _parsed(parse: Callable[[bytes], _T], data: bytes, what: str, failures: list
 
 
 def _rule_failures(reference: ReferenceValues, policy: Policy) -> Iterator[Failure]:
-    """Row 30, and row 28: what is quoted must have an expected value or be advisory, and something must be expected."""
-    values = set(reference.expected())
-    if not values or not reference.pcr_selection or set(reference.pcr_selection) != values | set(reference.advisory):
-        yield failure("policy", "the reference values do not say what to expect of every selected PCR")
-    if reference.rules and not {"4", "7", "11"} <= set(reference.events):
-        yield failure("policy", "event rules without the events they compare with")
+    """Rows 28 and 30."""
+    if reason := contradiction(reference):
+        yield failure("policy", reason)
     if policy.minimum_image_version and _version(reference) < policy.minimum_image_version:
         yield failure("image-version", f"version {reference.image_version}, at least {policy.minimum_image_version}")
     if reference.uki_sha256 in policy.revoked_images:

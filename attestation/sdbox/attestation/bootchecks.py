@@ -13,7 +13,7 @@ from sdbox.boot.measurement import Measurement
 from sdbox.boot.microcode import MICROCODE_PCR, Microcode, parse_microcode
 from sdbox.boot.reference import ReferenceValues
 from sdbox.boot.replay import VerifiedEvent
-from sdbox.boot.secureboot import Variable, parse_variable_event, signatures
+from sdbox.boot.secureboot import CERT_SHA256, Variable, parse_variable_event, signatures
 
 Events = Mapping[int, Sequence[VerifiedEvent]]
 _EXIT = (b"Exit Boot Services Invocation", b"Exit Boot Services Returned with Success")
@@ -23,31 +23,36 @@ _CODES = {4: "pcr-4", 7: "pcr-7", 11: "pcr-11", 12: "pcr-12", 13: "pcr-13"}
 _COMMAND_LINE = "section .cmdline"
 
 
-def event_failures(events: Events, reference: ReferenceValues) -> Iterator[Failure]:
+def event_failures(events: Events) -> Iterator[Failure]:
     """Rows 20, 21 and 24: what the events may be at all. Only for reference values made with these rules in mind."""
     for pcr, measured in events.items():
         wrong = misplaced(pcr, measured)
         if wrong:
             yield failure("event-order", wrong)
     if 7 in events:
-        yield from _secure_boot_failures(events[7], reference)
+        yield from _secure_boot_failures(events[7])
     if 5 in events:
         actions = tuple(event.data for event in events[5] if event.type == EV_EFI_ACTION)
         if actions != _EXIT:
             yield failure("boot-services", f"{len(actions)} actions in PCR 5, not ExitBootServices and its success")
 
 
-def _secure_boot_failures(events: Sequence[VerifiedEvent], reference: ReferenceValues) -> Iterator[Failure]:
+def _secure_boot_failures(events: Sequence[VerifiedEvent]) -> Iterator[Failure]:
     """Row 21, the part that is about single events; the rest is a comparison with the reference's measurements."""
-    variables = _variables(events)
-    if variables.get("SecureBoot") != b"\x01":
+    if _variables(events).get("SecureBoot") != b"\x01":
         yield failure("secure-boot-off", "the variable SecureBoot is not 1")
     for event in events:
         if event.type == EV_EFI_ACTION:
             yield failure(_ACTIONS.get((event.data or b"").rstrip(b"\0"), "pcr-7"), "an action was measured into PCR 7")
-    wanted = {bytes.fromhex(text) for text in reference.dbx_minimum}
+
+
+def dbx_failures(events: Events, reference: ReferenceValues) -> Iterator[Failure]:
+    """Row 21: what dbx must hold, whatever the rules. Where there is a minimum, this is what judges a dbx that grew."""
+    if not reference.dbx_minimum:
+        return
+    wanted = {(CERT_SHA256, bytes.fromhex(text)) for text in reference.dbx_minimum}
     try:
-        missing = wanted - signatures(variables.get("dbx", b""))
+        missing = wanted - signatures(_variables(events.get(7, ())).get("dbx", b""))
     except ValueError as error:
         yield failure("dbx", str(error))
     else:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from sdbox.attestation.codes import failure
-from sdbox.attestation.keys import HASHES, Key, is_signed
+from sdbox.attestation.keys import HASHES, Key, is_one_encoding, is_signed
 from sdbox.attestation.policy import Policy
 from sdbox.attestation.structures import Algorithm, Attributes, Quote, Signature
 from sdbox.attestation.verdict import Clock, Failure, Seen
@@ -55,7 +55,7 @@ def ak_failures(key: Key, activated: bytes | None) -> Iterator[Failure]:
 
 
 def signature_failures(key: Key, signature: Signature, attest: bytes) -> Iterator[Failure]:
-    """Row 10: the key's own scheme, one of the allowed ones, and a signature that verifies."""
+    """Rows 8 and 10: the key's own scheme, one of the allowed ones, and a signature that verifies."""
     public = key.public
     allowed = (public.kind, *public.scheme) in _ALLOWED_SCHEMES
     if not allowed or (signature.scheme, signature.hash) != public.scheme:
@@ -63,6 +63,8 @@ def signature_failures(key: Key, signature: Signature, attest: bytes) -> Iterato
         yield failure("signature-scheme", f"{text} is not the key's scheme or not allowed")
     elif key.key is None:
         yield failure("malformed-ak-public", key.error)
+    elif not is_one_encoding(public, signature):
+        yield failure("malformed-signature", "r or s of another size than the curve's")
     elif not is_signed(key.key, signature, attest):
         yield failure("signature", "does not verify with the attestation key")
 
@@ -105,9 +107,10 @@ def clock_failures(clock: Clock, log_digest: bytes, previous: Seen | None, *, co
 
 def identity_failures(quote: Quote, key: Key | None, expected: Identity) -> Iterator[Failure]:
     """Rows 6 and 16: the box's own key, in its place below the endorsement hierarchy, in a TPM of known firmware."""
-    if expected.enrolled_ak is not None and expected.ak_name != expected.enrolled_ak:
+    name = expected.ak_name or (key.name if key else None)
+    if expected.enrolled_ak is not None and name != expected.enrolled_ak:
         yield failure("ak-changed", "the box has always had another attestation key")
-    if key and expected.ak_name is not None and quote.signer != qualified_name(key.name):
+    if key and quote.signer != qualified_name(key.name):
         yield failure("qualified-signer", "the key is not a primary key of the endorsement hierarchy")
     allowed = expected.policy.tpm_firmware
     version = f"{quote.firmware:016x}"

@@ -1,4 +1,7 @@
-"""The claims of an EAR (draft-ietf-rats-ear) with AR4SI trust values. Signing them is the gateway's business."""
+"""The claims of an EAR (draft-ietf-rats-ear) with AR4SI trust values. Signing them is the gateway's business.
+
+The names are those of the profile that the result carries; later drafts, with other profiles, write "_" for the dot.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,6 @@ from sdbox.protocol.values import BoxId, Evidence
 
 PROFILE = "tag:github.com,2023:veraison/ear"
 VERIFIER = {"build": "sdbox", "developer": "sdbox"}
-_IDENTITY_ROWS = frozenset({4, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16})
-_FIRMWARE_ROWS = frozenset({17, 18, 19, 20, 21, 24})
-_EXECUTABLE_ROWS = frozenset({22, 23, 26, 28, 30})
-_HARDWARE_ROWS = frozenset({16, 25, 27})
 
 
 class Trust(IntEnum):
@@ -26,6 +25,16 @@ class Trust(IntEnum):
     AFFIRMING = 2
     CONTRAINDICATED = 96
     NOT_RECOGNISED = 97
+
+
+# The checklist's rows of each category, and what a failure of one says.
+_ROWS = {
+    "instance-identity": (frozenset({4, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16}), Trust.NOT_RECOGNISED),
+    "configuration": (frozenset({17, 18, 19, 20, 21, 24}), Trust.CONTRAINDICATED),
+    "executables": (frozenset({22, 23, 26, 28, 30}), Trust.CONTRAINDICATED),
+    "file-system": (frozenset({26}), Trust.CONTRAINDICATED),
+    "hardware": (frozenset({16, 25, 27}), Trust.CONTRAINDICATED),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,8 @@ class Subject:
     evidence: str
     image_version: str = ""
     profile: str = ""
-    hardware: bool = False  # the policy has firmware profiles, TPM firmware or microcode to hold the box against
+    hardware: bool = False  # the policy has firmware profiles to hold the box against
+    file_system: bool = False  # the image has a verity root hash, which its command line carries
 
     @classmethod
     def of(
@@ -63,21 +73,26 @@ class Subject:
             hashlib.sha256(evidence.attest + evidence.signature).hexdigest(),
             reference.image_version,
             reference.profile,
-            bool(policy.firmware or policy.tpm_firmware) or policy.microcode is not None,
+            bool(policy.firmware),
+            bool(reference.root_hash),
         )
 
 
 def ear_claims(verdict: Verdict, subject: Subject, validity: Validity) -> dict[str, object]:
     """Return the claims set: `submods.box` holds the status, the trust vector and the failed checks.
 
-    A category that no rule was held against says "none" (0), never "affirming".
+    A category that no rule was held against says "none" (0), never "affirming". So does the identity unless the key
+    was activated (row 5): without that any key in software could have signed. So does the hardware without a firmware
+    profile, however new the microcode and the TPM's firmware are: both are parts of it that can only speak against it.
     """
-    vector = {
-        "instance-identity": _trust(verdict, _IDENTITY_ROWS, Trust.NOT_RECOGNISED),
-        "configuration": _trust(verdict, _FIRMWARE_ROWS, Trust.CONTRAINDICATED),
-        "executables": _trust(verdict, _EXECUTABLE_ROWS, Trust.CONTRAINDICATED),
-        "hardware": _trust(verdict, _HARDWARE_ROWS, Trust.CONTRAINDICATED) if subject.hardware else Trust.NONE,
+    is_affirmed = {
+        "instance-identity": bool(verdict.ak_name),
+        "configuration": True,
+        "executables": True,
+        "file-system": subject.file_system,
+        "hardware": subject.hardware,
     }
+    vector = {name: _trust(verdict, name, affirmed=affirmed) for name, affirmed in is_affirmed.items()}
     box = {
         "ear.status": "affirming" if verdict.accepted else "contraindicated",
         "ear.trustworthiness-vector": {name: int(value) for name, value in vector.items()},
@@ -96,8 +111,9 @@ def ear_claims(verdict: Verdict, subject: Subject, validity: Validity) -> dict[s
     return {"eat_profile": PROFILE, **times, "ear.verifier-id": VERIFIER, "submods": {"box": box}}
 
 
-def _trust(verdict: Verdict, rows: frozenset[int], failed: Trust) -> Trust:
+def _trust(verdict: Verdict, category: str, *, affirmed: bool) -> Trust:
     """An aspect without a failure of its own is affirmed only in a result that is accepted as a whole."""
+    rows, failed = _ROWS[category]
     if any(item.check in rows for item in verdict.failures):
         return failed
-    return Trust.AFFIRMING if verdict.accepted else Trust.NONE
+    return Trust.AFFIRMING if verdict.accepted and affirmed else Trust.NONE

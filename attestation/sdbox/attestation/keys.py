@@ -83,6 +83,14 @@ def _rsa_key(public: Public) -> rsa.RSAPublicKey:
     return rsa.RSAPublicNumbers(public.exponent or _DEFAULT_EXPONENT, modulus).public_key()
 
 
+def is_one_encoding(public: Public, signature: Signature) -> bool:
+    """Whether r and s are as TPMs write them: of the curve's size, or without leading zeros. RSA has one encoding."""
+    if public.kind != Algorithm.ECC or public.size not in _CURVES:
+        return True
+    size = _CURVES[public.size][1]
+    return all(len(part) == size or (len(part) < size and part[:1] > b"\0") for part in signature.value)
+
+
 def is_signed(key: PublicKey, signature: Signature, message: bytes) -> bool:
     """Check a signature whose scheme and hash the caller has allowed. KeyError for a hash that is not in HASHES."""
     algorithm = HASHES[signature.hash]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import msgspec
 
-from sdbox.boot.firmware import ADVISORY, PINNED, FirmwareProfile
+from sdbox.boot.firmware import ADVISORY, PINNED, FirmwareError, FirmwareProfile, check_profile
 from sdbox.boot.microcode import MICROCODE_PCR, Microcode
 from sdbox.boot.reference import ReferenceValues
 
@@ -42,9 +42,12 @@ NO_POLICY = Policy()
 def read_policy(data: bytes) -> Policy:
     """Parse policy.json; PolicyFormatError, naming the field, if it is malformed."""
     try:
-        return msgspec.json.decode(data, type=Policy)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        policy = msgspec.json.decode(data, type=Policy)
+        for profile in policy.firmware:
+            check_profile(profile)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, FirmwareError) as error:
         raise PolicyFormatError(f"not a policy.json: {error}") from error
+    return policy
 
 
 def is_recent(microcode: Microcode | None, least: Mapping[str, int]) -> bool:

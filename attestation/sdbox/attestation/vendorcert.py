@@ -2,7 +2,8 @@
 
 `set-order`: Nuvoton's CAs have names whose SETs are not in the order of DER (X.690, 11.6). The library refuses to parse
 them. They are read from a copy with the members put in order, which changes no length and no value; the signature is
-checked over the bytes that were signed. `padding`: some vendors' NV index is larger than the certificate in it.
+checked over the bytes that were signed. `padding`: some vendors' NV index is larger than the certificate in it; the
+rest is one byte over and over, 0x00 or 0xFF, as memory is when nobody wrote to it.
 """
 
 from __future__ import annotations
@@ -51,11 +52,14 @@ class VendorCertificate:
 
 
 def load_vendor_certificate(data: bytes) -> VendorCertificate:
-    """Return the certificate (DER; what follows it is padding). ValueError if it is none."""
+    """Return the certificate (DER; only padding may follow). ValueError if it is none."""
     if data[:2] != b"\x30\x82" or len(data) < 4:
         raise ValueError("not a DER sequence with a two-byte length")
     der = data[: 4 + int.from_bytes(data[2:4], "big")]
-    quirks = ("padding",) if len(data) > len(der) else ()
+    rest = data[len(der) :]
+    if rest.strip(rest[:1]) or rest[:1] not in {b"", b"\0", b"\xff"}:
+        raise ValueError("bytes behind the certificate that are no padding")
+    quirks = ("padding",) if rest else ()
     try:
         return VendorCertificate(der, x509.load_der_x509_certificate(der), quirks)
     except x509.InvalidVersion as error:  # no ValueError, unlike everything else that can be wrong
@@ -76,6 +80,14 @@ def load_vendor_certificates(data: bytes) -> list[VendorCertificate]:
         return [load_vendor_certificate(data)]
     parts = data.decode("ascii", "replace").split(_PEM)[1:]
     return [load_vendor_certificate(ssl.PEM_cert_to_DER_cert(_PEM + _end(part))) for part in parts]
+
+
+def quirks_of(data: bytes | None) -> tuple[str, ...]:
+    """Return what was tolerated of an endorsement certificate (PEM or DER); nothing where there is none to read."""
+    try:
+        return load_vendor_certificates(data)[0].quirks if data else ()
+    except (ValueError, IndexError):
+        return ()
 
 
 def pem_of(certificate: VendorCertificate) -> str:

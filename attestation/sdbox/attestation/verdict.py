@@ -46,6 +46,7 @@ class Seen:
 class Verdict:
     """The result of `appraise`. Only that function makes one; no failure means accepted.
 
+    `ak_name` is the key that was activated, empty if none was: then nobody knows whose TPM it is.
     `notes` are firmware quirks that were tolerated: they are recorded, never silent (checklist 24). `model` names the
     firmware profile that the box has, where there are any; `microcode` is what its initrd measured.
     """

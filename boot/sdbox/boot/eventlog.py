@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from sdbox.boot.eventtypes import EV_NO_ACTION, NAMES
+from sdbox.boot.eventtypes import EV_EFI_HCRTM_EVENT, EV_NO_ACTION, NAMES
 from sdbox.boot.pcr import ALGORITHM_IDS, PCR_COUNT, Bank
 from sdbox.boot.reader import Reader, Truncated
 
@@ -22,6 +22,8 @@ MAX_EVENTS: Final = 16384
 MAX_ALGORITHMS: Final = 16
 _SPEC_ID = b"Spec ID Event03\0"
 _LOCALITY = b"StartupLocality\0"
+_VERSION = struct.Struct("<IBBBB")  # platform class, minor and major version, errata, UINTN in units of 32 bits
+_HCRTM_LOCALITY = 4
 _NO_PCR = 0xFFFFFFFF  # allowed for EV_NO_ACTION, which extends nothing (10.4.1)
 _LEGAL_LOCALITIES = (0, 3, 4)  # TPM2_Startup comes from locality 0 or 3, an H-CRTM from 4 (10.4.5.3)
 _OLD = struct.Struct("<II20sI")  # TCG_PCR_EVENT up to its data
@@ -41,6 +43,7 @@ class Quirk(StrEnum):
     UNKNOWN_ALGORITHM = "unknown-algorithm"
     UNKNOWN_TYPE = "unknown-type"
     REPEATED_SPEC_ID = "repeated-spec-id"
+    IMPLIED_LOCALITY = "implied-locality"
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -65,7 +68,10 @@ class RawEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class RawEventLog(msgspec.Struct, frozen=True):
-    """A parsed log nobody has verified. `banks` are those its Spec ID event announces (SHA-1 in the old format)."""
+    """A parsed log nobody has verified. `banks` are those its Spec ID event announces (SHA-1 in the old format).
+
+    PCR 0 started at `locality`.
+    """
 
     events: tuple[RawEvent, ...]
     banks: tuple[Bank, ...]
@@ -97,6 +103,7 @@ class _Parser:
         self.events: list[RawEvent] = []
         self.notes: list[Note] = []
         self.locality: int | None = None
+        self.has_hcrtm = False
         self.measured_pcr_0 = False
         last = data[-1:]
         # Some firmware hands over the whole log area: its rest is one repeated byte, which is never a record.
@@ -106,7 +113,7 @@ class _Parser:
         first = self._old_record()
         self._keep(first)
         if self._is_spec_id(first):
-            self._spec_id(first.data)
+            self._spec_id(first)
             self._records(agile=True)
         else:
             self._note(Quirk.NO_SPEC_ID, "SHA-1 log in the old format: no Spec ID event")
@@ -114,7 +121,8 @@ class _Parser:
             self._records(agile=False)
         banks = tuple(ALGORITHM_IDS[number] for number in self.sizes if number in ALGORITHM_IDS)
         self._note_missing(banks)
-        return RawEventLog(tuple(self.events), banks, self.locality or 0, tuple(self.notes))
+        locality = self._start_locality()
+        return RawEventLog(tuple(self.events), banks, locality, tuple(self.notes))
 
     def _records(self, *, agile: bool) -> None:
         """Read up to the end, or to the padding. Most records have one digest per algorithm: one unpack for those."""
@@ -167,6 +175,7 @@ class _Parser:
             self._note(Quirk.UNKNOWN_TYPE, f"event {event.number}: type 0x{event.type:08X}")
         if event.type != EV_NO_ACTION:
             self.measured_pcr_0 = self.measured_pcr_0 or event.pcr == 0
+            self.has_hcrtm = self.has_hcrtm or (event.pcr == 0 and event.type == EV_EFI_HCRTM_EVENT)
         elif self.events and self._is_spec_id(event):
             self._note(Quirk.REPEATED_SPEC_ID, f"event {event.number}: another Spec ID event")
         elif event.data.startswith(_LOCALITY):
@@ -182,14 +191,26 @@ class _Parser:
             raise EventLogError(f"event {event.number}: startup locality {event.data[-1]}")
         self.locality = event.data[-1]
 
+    def _start_locality(self) -> int:
+        """An H-CRTM event means that PCR 0 started at 4, even if the firmware left the StartupLocality event out."""
+        said = self.locality or 0
+        if not self.has_hcrtm or said == _HCRTM_LOCALITY:
+            return said
+        self._note(Quirk.IMPLIED_LOCALITY, f"an H-CRTM measured at locality {_HCRTM_LOCALITY}, the log says {said}")
+        return _HCRTM_LOCALITY
+
     @staticmethod
     def _is_spec_id(event: RawEvent) -> bool:
         return event.type == EV_NO_ACTION and event.data.startswith(_SPEC_ID)
 
-    def _spec_id(self, data: bytes) -> None:
-        """TCG_EfiSpecIDEvent, 10.4.5.1. Vendor information is skipped, left-over bytes are not."""
-        reader = Reader(data[len(_SPEC_ID) :])
-        reader.take(struct.calcsize("<IBBBB"), "Spec ID version")
+    def _spec_id(self, event: RawEvent) -> None:
+        """TCG_EfiSpecIDEvent, 10.4.5.1: in PCR 0, no digest. Vendor information is skipped, left-over bytes are not."""
+        reader = Reader(event.data[len(_SPEC_ID) :])
+        platform, minor, major, _errata, uintn = reader.unpack(_VERSION)
+        if event.pcr != 0 or any(event.digests[Bank.SHA1]):
+            raise EventLogError(f"Spec ID event in PCR {event.pcr}, or with a digest")
+        if (minor, major) != (0, 2) or platform not in {0, 1} or uintn not in {1, 2}:
+            raise EventLogError(f"Spec ID event of version {major}.{minor}, platform class {platform}, UINTN {uintn}")
         count = reader.u32("number of algorithms")
         if not 0 < count <= MAX_ALGORITHMS:
             raise EventLogError(f"Spec ID event lists {count} algorithms")

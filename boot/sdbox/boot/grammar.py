@@ -98,6 +98,7 @@ TABLES: Final[dict[int, Table]] = {
     13: _STUB,
     15: _MICROCODE,
 }
+_SEPARATORS = (bytes(4), b"\xff" * 4)  # 3.3.2.2; 1 is an error, and then the boot went on all the same
 _WITHOUT_SEPARATOR = frozenset({11, 12, 13, 15})  # the firmware has nothing to do with these
 
 
@@ -110,6 +111,8 @@ def misplaced(pcr: int, events: Sequence[VerifiedEvent]) -> str | None:
         following = TABLES[pcr].get((state, event.type))
         if following is None:
             return f"PCR {pcr}[{place}]: {t.name_of(event.type)} is not expected in state {state}"
+        if event.type == t.EV_SEPARATOR and event.data is not None and event.data not in _SEPARATORS:
+            return f"PCR {pcr}[{place}]: a separator of {event.data[:8].hex()}"
         state = following
     if pcr not in _WITHOUT_SEPARATOR and state in {State.START, State.CALLED}:
         return f"PCR {pcr} ends without its separator"

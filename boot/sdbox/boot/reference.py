@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -24,9 +25,12 @@ __all__ = [
 ]  # fmt: skip
 
 FORMAT = 1
+# Boot path, Secure Boot, image, and what is added from outside it: without a value of each, any image passes.
+DECISIVE = (4, 7, 11, 12, 13)
 # No value is expected of these: the boot's partition table and its end, ExitBootServices; processor and microcode.
 ADVISORY = (5, MICROCODE_PCR)
 LEAVE_INITRD = "leave-initrd"  # image/initrd/init.c, in the words of systemd-pcrphase(8)
+_Hash = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 _CALLING = measure("boot attempt", b"Calling EFI Application from Boot Option")
 
 
@@ -34,7 +38,7 @@ class ReferenceFormatError(Exception):
     """The file is not a reference.json, or contradicts itself."""
 
 
-class ReferenceValues(msgspec.Struct, frozen=True):
+class ReferenceValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The contents of reference.json. PCR values are hex, keyed by bank name and decimal PCR index.
 
     `events` are the measurements the PCR values come from: they tell which of them differs. `advisory` PCRs are quoted
@@ -52,7 +56,7 @@ class ReferenceValues(msgspec.Struct, frozen=True):
     events: dict[str, tuple[Measurement, ...]] = {}
     advisory: tuple[int, ...] = ()
     rules: int = 0
-    dbx_minimum: tuple[str, ...] = ()
+    dbx_minimum: tuple[_Hash, ...] = ()
 
     def expected(self) -> dict[int, bytes]:
         """Return the SHA-256 bank as index to 32 bytes."""
@@ -126,15 +130,26 @@ def read_reference(data: bytes) -> ReferenceValues:
     """Parse reference.json; ReferenceFormatError if it is malformed or contradicts itself."""
     try:
         reference = msgspec.json.decode(data, type=ReferenceValues)
-        values = reference.expected()
-    except (msgspec.MsgspecError, KeyError, ValueError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ReferenceFormatError(f"not a reference.json: {error}") from error
-    selection = reference.pcr_selection
-    known = set(values) | set(reference.advisory)
-    if reference.version != FORMAT or reference.rules > RULES or not selection or set(selection) != known:
-        raise ReferenceFormatError("format or PCR selection does not fit the PCR values")
-    if list(selection) != sorted(set(selection)) or not 0 <= selection[0] <= selection[-1] < PCR_COUNT:
-        raise ReferenceFormatError("PCR selection is not in ascending order or has an index out of range")
-    if any(len(value) != Bank.SHA256.size for value in values.values()):
-        raise ReferenceFormatError("a PCR value has the wrong size")
+    if reason := contradiction(reference):
+        raise ReferenceFormatError(f"not a reference.json: {reason}")
     return reference
+
+
+def contradiction(reference: ReferenceValues) -> str:
+    """Return why no box can be held against these values, empty if one can: nothing is accepted by default."""
+    try:
+        values = reference.expected()
+    except (KeyError, ValueError):
+        return "no SHA-256 values, or one that is not hex"
+    selection, known, events = reference.pcr_selection, {*values, *reference.advisory}, set(reference.events)
+    is_fit = {
+        "another format, or rules that are not known": reference.version == FORMAT and 0 <= reference.rules <= RULES,
+        "the PCR selection is not, in order, what has a value or is advisory": list(selection) == sorted(known),
+        "a PCR index out of range": known <= set(range(PCR_COUNT)),
+        f"no value for one of PCRs {', '.join(map(str, DECISIVE))}": values.keys() >= set(DECISIVE),
+        "a PCR value of another size": all(len(value) == Bank.SHA256.size for value in values.values()),
+        "event rules without the events": not reference.rules or events >= set(map(str, DECISIVE)),
+    }
+    return next((text for text, fits in is_fit.items() if not fits), "")

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import msgspec
 
 from sdbox.boot.eventlog import RawEventLog
-from sdbox.boot.eventtypes import EV_EFI_HCRTM_EVENT, EV_NO_ACTION
+from sdbox.boot.eventtypes import EV_NO_ACTION
 from sdbox.boot.pcr import Bank, reset_value
-
-_HCRTM_LOCALITY = 4
 
 
 class ReplayError(Exception):
@@ -48,9 +46,8 @@ def replay(log: RawEventLog) -> dict[Bank, dict[int, bytes]]:
 
 def replay_bank(log: RawEventLog, bank: Bank) -> dict[int, bytes]:
     """Return the value of every PCR with events in `bank`; KeyError if an event has no digest for it."""
-    locality = _start_locality(log)
     indices = {event.pcr for event in log.events if event.type != EV_NO_ACTION}
-    return _fold(log, bank, {index: reset_value(bank, index, locality) for index in indices})
+    return _fold(log, bank, {index: reset_value(bank, index, log.locality) for index in indices})
 
 
 def _fold(log: RawEventLog, bank: Bank, values: dict[int, bytes]) -> dict[int, bytes]:
@@ -69,8 +66,7 @@ def replay_quoted(log: RawEventLog, bank: Bank, pcrs: Iterable[int]) -> dict[int
     incomplete = {e.pcr for e in log.events if e.type != EV_NO_ACTION and e.pcr in wanted and bank not in e.digests}
     if incomplete:
         raise ReplayError(tuple(sorted(incomplete)))
-    locality = _start_locality(log)
-    return _fold(log, bank, {index: reset_value(bank, index, locality) for index in sorted(wanted)})
+    return _fold(log, bank, {index: reset_value(bank, index, log.locality) for index in sorted(wanted)})
 
 
 def verify(log: RawEventLog, bank: Bank, quoted: Mapping[int, bytes]) -> VerifiedEventLog:
@@ -89,9 +85,3 @@ def verify(log: RawEventLog, bank: Bank, quoted: Mapping[int, bytes]) -> Verifie
 def _believe(bank: Bank, pcr: int, event_type: int, record: tuple[bytes, bytes]) -> VerifiedEvent:
     digest, data = record
     return VerifiedEvent(pcr, event_type, digest, data if bank.digest(data) == digest else None)
-
-
-def _start_locality(log: RawEventLog) -> int:
-    """An H-CRTM event means that PCR 0 started at 4 even if the firmware left the StartupLocality event out."""
-    hcrtm = any(event.pcr == 0 and event.type == EV_EFI_HCRTM_EVENT for event in log.events)
-    return _HCRTM_LOCALITY if hcrtm else log.locality

@@ -20,7 +20,7 @@ from sdbox.boot.measurement import SEPARATOR, Measurement, measure
 _GLOBAL = uuid.UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")  # EFI_GLOBAL_VARIABLE
 _SECURITY_DATABASE = uuid.UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")  # EFI_IMAGE_SECURITY_DATABASE_GUID
 _CERT_X509 = uuid.UUID("a5c059a1-94e4-4aa7-87b5-ab155c2bf072")
-_CERT_SHA256 = uuid.UUID("c1c41626-504c-4092-aca9-41f936934328")
+CERT_SHA256 = uuid.UUID("c1c41626-504c-4092-aca9-41f936934328")
 _DUMMY_OWNER = uuid.UUID("a0baa8a3-041d-48a8-bc87-c36d121b5e3d")  # OVMF's EnrollDefaultKeys, which virt-fw-vars copies
 
 
@@ -77,9 +77,12 @@ def parse_variable_event(data: bytes) -> Variable:
     return Variable(uuid.UUID(bytes_le=data[:16]), data[32:end].decode("utf-16-le"), data[end:])
 
 
-def signatures(value: bytes) -> set[bytes]:
-    """Return the signature data (certificates, hashes) of an EFI_SIGNATURE_LIST sequence; ValueError if malformed."""
-    found, at = set[bytes](), 0
+def signatures(value: bytes) -> set[tuple[uuid.UUID, bytes]]:
+    """Return type and data (certificate, hash) of each signature of an EFI_SIGNATURE_LIST sequence.
+
+    Firmware passes over a type that it does not know. ValueError if the sequence is malformed.
+    """
+    found, at = set[tuple[uuid.UUID, bytes]](), 0
     while at < len(value):
         if len(value) - at < 28:
             raise ValueError("a signature list is cut")
@@ -87,7 +90,8 @@ def signatures(value: bytes) -> set[bytes]:
         first, end = at + 28 + header, at + size
         if each <= 16 or not first <= end <= len(value) or (end - first) % each:
             raise ValueError("a signature list's sizes do not add up")
-        found |= {value[place + 16 : place + each] for place in range(first, end, each)}
+        kind = uuid.UUID(bytes_le=value[at : at + 16])
+        found |= {(kind, value[place + 16 : place + each]) for place in range(first, end, each)}
         at = end
     return found
 
@@ -95,7 +99,7 @@ def signatures(value: bytes) -> set[bytes]:
 def measure_secure_boot(keys: SecureBootKeys) -> list[Measurement]:
     """Return the measurements into PCR 7 of a boot whose every image is signed by the db certificate itself."""
     owner = uuid.UUID(keys.owner)
-    dummy = signature_list(_CERT_SHA256, _DUMMY_OWNER, hashlib.sha256(b"").digest())
+    dummy = signature_list(CERT_SHA256, _DUMMY_OWNER, hashlib.sha256(b"").digest())
     values = (
         (_GLOBAL, "SecureBoot", b"\x01"),
         (_GLOBAL, "PK", signature_list(_CERT_X509, owner, keys.pk)),

@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
+from sdbox.attestation.vendorcert import quirks_of
 from sdbox.gateway.config import Config, ConfigError, load_config
 from sdbox.gateway.crl import revoked_serials
 from sdbox.gateway.enrolling import Candidate, Enrolling, recorded_candidate
@@ -98,7 +99,8 @@ def enrol(
         _fail("; ".join(f"check {one.check} {one.code}: {one.text}" for one in found))
     with _store(path) as store:
         store.enrol(candidate.box_id, candidate.pem)
-        store.append({"event": "enrolled", "box": str(candidate.box_id)})
+        tolerated = {"quirks": " ".join(quirks)} if (quirks := quirks_of(candidate.certificate)) else {}
+        store.append({"event": "enrolled", "box": str(candidate.box_id), **tolerated})
 
 
 @main.command()
@@ -131,7 +133,7 @@ def passes(path: Path) -> None:
     with _store(path) as store:
         for box, known in Passes(store).all():
             line = {"box": str(box), "last_pass": known.at, "age_seconds": round(known.age(), 1)}
-            click.echo(json.dumps(line | {"image_version": known.image_version}))
+            click.echo(json.dumps(line | {"image_version": known.image_version, "ak_name": known.ak_name.hex()}))
 
 
 @main.command()

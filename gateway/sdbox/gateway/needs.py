@@ -11,9 +11,9 @@ from sdbox.gateway.verifier import Judgement
 class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One bubble's demands; what is not set is not asked for.
 
-    `hardware`: the box was held against firmware profiles, TPM firmware or microcode, and passed. `models`: names of
-    the firmware profiles that may enter. `microcode`: least revision by processor signature (8 hex digits); one that is
-    not listed stays out. The centre's policy holds for every box before that.
+    `hardware`: the box was held against firmware profiles, and passed. `models`: names of the firmware profiles that
+    may enter. `microcode`: least revision by processor signature (8 hex digits); one that is not listed stays out. The
+    centre's policy holds for every box before that.
     """
 
     image_profile: str = ""

@@ -10,7 +10,7 @@ from typing import Final
 
 from sdbox.gateway.store import Store
 
-_LONGEST: Final = 200
+_LONGEST: Final = 2000  # all checks that can fail, in one field
 _UNSAFE: Final = re.compile(r"[^\x20-\x7e]")
 
 

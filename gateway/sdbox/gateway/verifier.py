@@ -142,6 +142,6 @@ def _remembered_log(memory: Memory, renews: Judgement | None) -> bytes | None:
 
 def describe(verdict: Verdict) -> str:
     """Return the failed checks for the record, as `12:pcr-selection 13:pcr-digest`; for 27 with what was measured."""
-    codes = " ".join(f"{failure.check}:{failure.code}" for failure in verdict.failures)
+    codes = " ".join(dict.fromkeys(f"{failure.check}:{failure.code}" for failure in verdict.failures))
     measured = verdict.microcode if "27:microcode" in codes.split() else None
     return f"{codes} ({measured})" if measured else codes
