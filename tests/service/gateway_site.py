@@ -70,6 +70,10 @@ class Site:
     def ca_file(self) -> Path:
         return self.folder / "centre-ca.pem"
 
+    @property
+    def database(self) -> str:
+        return f"sqlite:///{self.folder / 'gateway.sqlite'}"
+
     def sam_file(self, project: str) -> Path:
         return self.folder / f"{project}.sam"
 
@@ -82,7 +86,7 @@ class Site:
         lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
         lines += ['card_ca = "card-ca.crt"', 'ear_key = "ear.key"']
         lines += ['certificate = "gateway.crt"', 'key = "gateway.key"', 'references = ["reference.json"]']
-        lines += [f'database = "sqlite:///{self.folder / "gateway.sqlite"}"']
+        lines += [f'database = "{self.database}"']
         lines += ["[limits]", *(f"{name} = {count}" for name, count in limits.items())]
         for number, project in enumerate(("atlas", "boreal"), 1):
             lines += self._bubble(number, project)
