@@ -46,7 +46,8 @@ class Site:
     @classmethod
     def make(cls, folder: Path) -> Site:
         centre, key = Authority("centre CA"), ec.generate_private_key(ec.SECP256R1())
-        return cls(folder, centre, Authority("card CA"), key, centre.server(key.public_key(), NAME), {}, reference())
+        site = cls(folder, centre, Authority("card CA"), key, centre.server(key.public_key(), NAME))
+        return replace(site, settings={"development": True}, reference=reference())
 
     def write(self) -> Path:
         """Write all files into a new folder beside; the database is shared by all gateways of the site."""

@@ -131,6 +131,7 @@ class GatewayProcess:
             "references": [str(settings.reference)],
             "database": f"sqlite:///{self.work / 'gateway.db'}",
             "lease_seconds": settings.lease,
+            "development": True,
         }
         if settings.policy is not None:
             config["policy"] = str(settings.policy)

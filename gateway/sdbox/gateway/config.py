@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 
+from sdbox.attestation.policy import PolicyFormatError, read_policy
 from sdbox.gateway.issuingconfig import IssuingConfig, anchored
 from sdbox.gateway.needs import Needs
 from sdbox.protocol.tls import parse_endpoint
@@ -78,7 +79,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     firmware: tuple[Path, ...] = ()  # firmware profiles (`sdbox reference learn`)
     tpm_roots: Path | None = None  # bundle of TPM vendors' certificates (`sdbox roots`)
     inventory: Path | None = None  # the factory's (`sdbox factory`): box UUID to SHA-256 of its EK
-    development: bool = False  # software TPMs may be enrolled
+    development: bool = False  # software TPMs may be enrolled, and the four rules above left out
     result_seconds: Seconds = 300
     lease_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15
     limits: Limits = Limits()
@@ -95,6 +96,26 @@ def load_config(path: Path) -> Config:
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise ConfigError(f"{path}: {error}") from error
     return _anchored(config, path.resolve().parent)
+
+
+def require_rules(config: Config) -> None:
+    """Refuse what would let in boxes of which nothing is known (row 28): a site in service leaves no rule out.
+
+    ConfigError that names each setting, and each field of the policy, that is missing.
+    """
+    if config.development:
+        return
+    given = {name: getattr(config, name) for name in ("policy", "firmware", "tpm_roots", "inventory")}
+    missing = [name for name, value in given.items() if not value]
+    try:
+        policy = read_policy(config.policy.read_bytes()) if config.policy else None
+    except (OSError, PolicyFormatError) as error:
+        raise ConfigError(f"{config.policy}: {error}") from error
+    if policy is not None:
+        asked = {name: getattr(policy, name) for name in ("tpm_firmware", "microcode")}
+        missing += [f"{name} of the policy" for name, value in asked.items() if value is None]
+    if missing:
+        raise ConfigError(f"set {', '.join(missing)}; only with `development = true` may they be left out")
 
 
 def _decode(kind: type, value: object) -> object:

@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
-from sdbox.gateway.config import Config, ConfigError, load_config
+from sdbox.gateway.config import Config, ConfigError, load_config, require_rules
 from sdbox.gateway.crl import revoked_serials
 from sdbox.gateway.enrolling import Candidate, Enrolling, recorded_candidate
 from sdbox.gateway.passes import Passes
@@ -59,7 +59,7 @@ def main() -> None:
 @_config
 def serve(path: Path) -> None:
     """Serve boxes until SIGTERM. Prints `listening ADDRESS:PORT` once ready; the record goes to standard error."""
-    config = _load(path)
+    config = _load(path, rules=True)
     try:
         asyncio.run(run_gateway(config))
     except (OSError, ValueError, StoreError, SQLAlchemyError, WireGuardError) as error:
@@ -89,7 +89,7 @@ def enrol(
             raise click.UsageError("give --record, or --box-id and --ek-public")
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--record" if record else "--ek-public") from error
-    config = _load(path)
+    config = _load(path, rules=True)
     try:
         rules = Enrolling(config.tpm_roots, config.inventory, development=config.development)
     except ConfigError as error:
@@ -184,9 +184,13 @@ def audit(path: Path) -> None:
             click.echo(json.dumps({"number": line.number, **json.loads(line.body), "digest": line.digest}))
 
 
-def _load(path: Path) -> Config:
+def _load(path: Path, *, rules: bool = False) -> Config:
+    """Read the settings; with `rules` also see that none is missing by which boxes are judged."""
     try:
-        return load_config(path)
+        config = load_config(path)
+        if rules:
+            require_rules(config)
+        return config
     except ConfigError as error:
         click.echo(f"sdbox-gateway: {error}", err=True)
         sys.exit(2)
