@@ -12,7 +12,7 @@ from typing import Final
 
 from sdbox.attestation.verdict import Seen
 from sdbox.gateway.ear import EarIssuer
-from sdbox.gateway.limits import RateLimit
+from sdbox.gateway.limits import RateLimit, network_of
 from sdbox.gateway.needs import Needs
 from sdbox.gateway.passes import Pass, Passes
 from sdbox.gateway.store import RevocationKind, Store
@@ -37,17 +37,19 @@ class BoxServices:
     passes: Passes
     verifier: Verifier
     issuer: EarIssuer
-    limit: RateLimit
+    claims: RateLimit  # of being a box, for each address
+    limit: RateLimit  # of a box whose TPM was proved
 
 
 class BoxProof:
     """The stages in order: `challenge`, `activate`, `judge`; later `renewal` and `judge` again."""
 
-    def __init__(self, services: BoxServices, exporter: bytes) -> None:
-        """Start with nothing proved; `exporter` binds evidence to this connection."""
+    def __init__(self, services: BoxServices, exporter: bytes, address: str) -> None:
+        """Start with nothing proved; `exporter` binds evidence to this connection, which is from `address`."""
         self.box_id: BoxId | None = None
         self._services = services
         self._exporter = exporter
+        self._address = address
         self._ak_name = b""
         self._ek_public = ""  # whose credential this channel's box opened
         self._credential: Credential | None = None
@@ -63,18 +65,20 @@ class BoxProof:
         if hello.version != m.VERSION or sizes != (16, _NAME_SIZE) or hello.ak_name[:2] != _SHA256:
             raise Refusal(Reason.PROTOCOL, "Hello with another version or sizes")
         self.box_id = BoxId(uuid.UUID(bytes=hello.box_id))
-        if not self._services.limit.take(str(self.box_id)):
-            raise Refusal(Reason.GATEWAY_UNREACHABLE, "too many connections of this box")
+        if not self._services.claims.take(f"{network_of(self._address)} {self.box_id}"):
+            raise Refusal(Reason.GATEWAY_UNREACHABLE, "too many connections of this box from this address")
         self._ak_name = hello.ak_name
         self._credential = await asyncio.to_thread(self._credential_for, self.box_id)
         wrapped = self._credential.id_object, self._credential.encrypted_secret
         return m.Challenge(self._new_nonce(), *wrapped, self._credential.ek_name, self._services.verifier.pcrs)
 
     def activate(self, message: m.Activated) -> None:
-        """Take the secret that only the right TPM could read, once. Refusal BOX_ACTIVATION."""
+        """Take the secret that only the right TPM could read, once. Refusal BOX_ACTIVATION or GATEWAY_UNREACHABLE."""
         credential, self._credential = self._credential, None
         if credential is None or not hmac.compare_digest(credential.secret, message.secret):
             raise Refusal(Reason.BOX_ACTIVATION, "5:credential")
+        if not self._services.limit.take(str(self.box_id)):
+            raise Refusal(Reason.GATEWAY_UNREACHABLE, "too many connections of this box")
 
     async def judge(self, message: m.EvidenceMessage, nonce_for_card: bytes) -> m.Attested:
         """Appraise evidence for the outstanding nonce. Refusal as the verdict says, with the failed checks.

@@ -56,13 +56,18 @@ class BubbleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one address and one box may cost (S12). A burst, then `per_minute`."""
+    """What one address and one box may cost (S12). A burst, then `per_minute`.
 
-    address_burst: Count = 20
-    address_per_minute: Count = 60
+    An address may stand for a whole site, all of whose boxes start at once after a power cut. `box` counts twice: for
+    who claims from one address to be a box, and for the box itself, whose TPM was proved: a stranger elsewhere can not
+    use up what it has.
+    """
+
+    address_burst: Count = 1000
+    address_per_minute: Count = 1200
     box_burst: Count = 10
     box_per_minute: Count = 20
-    unproven_connections: Count = 128
+    unproven_connections: Count = 4096
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

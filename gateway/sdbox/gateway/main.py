@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,8 @@ def main() -> None:
 def serve(path: Path) -> None:
     """Serve boxes until SIGTERM. Prints `listening ADDRESS:PORT` once ready; the record goes to standard error."""
     config = _load(path, rules=True)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is one; 1024 are the usual soft limit
     try:
         asyncio.run(run_gateway(config))
     except (OSError, ValueError, StoreError, SQLAlchemyError, WireGuardError) as error:
