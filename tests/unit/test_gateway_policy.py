@@ -112,6 +112,7 @@ def test_a_configuration_is_read_with_paths_beside_it(tmp_path: Path) -> None:
         "",
         "listen = 1",
         CONFIG + "unknown = 1",
+        CONFIG + "result_seconds = 300.1",
         CONFIG.replace(":443", ""),
         CONFIG + BUBBLE + BUBBLE,
         CONFIG + BUBBLE + BUBBLE.replace("atlas", "boreal"),

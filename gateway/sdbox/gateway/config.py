@@ -14,7 +14,6 @@ from sdbox.gateway.needs import Needs
 from sdbox.protocol.tls import parse_endpoint
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 ProjectName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -85,7 +84,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tpm_roots: Path | None = None  # bundle of TPM vendors' certificates (`sdbox roots`)
     inventory: Path | None = None  # the factory's (`sdbox factory`): box UUID to SHA-256 of its EK
     development: bool = False  # software TPMs may be enrolled, and the four rules above left out
-    result_seconds: Seconds = 300
+    result_seconds: Annotated[float, msgspec.Meta(gt=0, le=300)] = 300  # five minutes at most (row 31)
     lease_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15
     limits: Limits = Limits()
     bubble: tuple[BubbleConfig, ...] = ()
