@@ -17,6 +17,7 @@ from sdbox.qemu.tpm import TpmState, manufacture
 from tests.service.gateway_site import COMMAND, Site, running_gateway, running_tunnels
 from tests.unit.evidence_cases import FOLDER
 
+BOX = str(uuid4())  # the one that the factory's TPM is in
 OPEN = "sdbox-gateway: set {}; only with `development = true` may they be left out"
 
 
@@ -35,7 +36,7 @@ class Factory:
     def enrol(self, *options: str, key: Path | None = None, box: str = "", **settings: object) -> tuple[int, str]:
         """Run `sdbox-gateway enrol`; returns the exit code and what it says on stderr."""
         config = replace(self.site, settings={**self.site.settings, **settings}).write()
-        argv = [str(COMMAND), "enrol", "--config", str(config), "--box-id", box or str(uuid4())]
+        argv = [str(COMMAND), "enrol", "--config", str(config), "--box-id", box or BOX]
         argv += ["--ek-public", str(key or self.tpm.ek_public), *options]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
         return done.returncode, done.stderr.strip()
@@ -95,9 +96,9 @@ def test_row_2_a_certificate_for_another_key_is_refused(factory: Factory, tmp_pa
 def test_row_2_the_factory_s_inventory_binds_a_box_to_its_key(factory: Factory, tmp_path: Path) -> None:
     key = x509.load_pem_x509_certificate(factory.tpm.ek_certificate.read_bytes()).public_key()
     noted = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
-    box, path = str(uuid4()), tmp_path / "inventory.json"
-    path.write_text(json.dumps({box: noted}))
-    assert factory.enrol(box=box, inventory=str(path)) == (0, "")
+    path = tmp_path / "inventory.json"
+    path.write_text(json.dumps({BOX: noted}))
+    assert factory.enrol(inventory=str(path)) == (0, "")
     code, text = factory.enrol(box=str(uuid4()), inventory=str(path))
     assert (code, "check 2 ek-inventory" in text) == (1, True)
 
@@ -154,14 +155,21 @@ def test_a_software_tpm_is_for_development_only(factory: Factory, in_service: di
 
 
 def test_another_tpm_for_a_known_box_needs_an_operator_who_forgets_it_first(factory: Factory, tmp_path: Path) -> None:
-    other, box = manufacture(tmp_path / "tpm", factory.site.folder / "maker"), str(uuid4())
-    assert factory.enrol(box=box) == (0, "")
-    assert factory.enrol(box=box) == (0, "")
+    one, other = (manufacture(tmp_path / name, tmp_path / "maker") for name in ("one", "other"))
+    box = str(uuid4())
+    assert factory.enrol(key=one.ek_public, box=box) == (0, "")
+    assert factory.enrol(key=one.ek_public, box=box) == (0, "")
     code, text = factory.enrol(key=other.ek_public, box=box)
     assert (code, text.endswith("is enrolled with another EK")) == (1, True)
     config = factory.site.write()
     subprocess.run([COMMAND, "forget", "--config", config, "--box-id", box], check=True, timeout=60)
     assert factory.enrol(key=other.ek_public, box=box) == (0, "")
+
+
+def test_row_2_one_tpm_is_one_box(factory: Factory) -> None:
+    assert factory.enrol() == (0, "")
+    code, text = factory.enrol(box=str(uuid4()))
+    assert (code, text) == (1, f"sdbox-gateway: this TPM is enrolled as box {BOX}: forget that one first")
 
 
 def test_roots_that_can_not_be_read_let_nobody_in(factory: Factory, tmp_path: Path) -> None:
