@@ -46,7 +46,8 @@ class Site:
     @classmethod
     def make(cls, folder: Path) -> Site:
         centre, key = Authority("centre CA"), ec.generate_private_key(ec.SECP256R1())
-        return cls(folder, centre, Authority("card CA"), key, centre.server(key.public_key(), NAME), {}, reference())
+        site = cls(folder, centre, Authority("card CA"), key, centre.server(key.public_key(), NAME))
+        return replace(site, settings={"development": True}, reference=reference())
 
     def write(self) -> Path:
         """Write all files into a new folder beside; the database is shared by all gateways of the site."""
@@ -70,6 +71,10 @@ class Site:
     def ca_file(self) -> Path:
         return self.folder / "centre-ca.pem"
 
+    @property
+    def database(self) -> str:
+        return f"sqlite:///{self.folder / 'gateway.sqlite'}"
+
     def sam_file(self, project: str) -> Path:
         return self.folder / f"{project}.sam"
 
@@ -82,7 +87,7 @@ class Site:
         lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
         lines += ['card_ca = "card-ca.crt"', 'ear_key = "ear.key"']
         lines += ['certificate = "gateway.crt"', 'key = "gateway.key"', 'references = ["reference.json"]']
-        lines += [f'database = "sqlite:///{self.folder / "gateway.sqlite"}"']
+        lines += [f'database = "{self.database}"']
         lines += ["[limits]", *(f"{name} = {count}" for name, count in limits.items())]
         for number, project in enumerate(("atlas", "boreal"), 1):
             lines += self._bubble(number, project)

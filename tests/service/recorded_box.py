@@ -78,8 +78,8 @@ def running_desk(folder: Path, *, seconds: float) -> Iterator[Desk]:
     """Manufacture two TPMs, start the gateway, enrol both; results last so many `seconds`."""
     manufacture(folder / "tpm")
     manufacture(folder / "other")
-    recorded = (FOLDER / "reference.json").read_text()
-    site = replace(Site.make(folder), reference=recorded, settings={"firmware": [str(FOLDER / "firmware.json")]})
+    site = replace(Site.make(folder), reference=(FOLDER / "reference.json").read_text())
+    site.settings["firmware"] = [str(FOLDER / "firmware.json")]
     with running_tunnels(site) as tunnels, running_gateway(site, result_seconds=seconds) as gateway:
         desk = Desk(gateway, tunnels, folder, folder)
         desk.enrol("tpm", BOX)

@@ -73,7 +73,7 @@ def changed(path: Path, **fields: object) -> Path:
 
 def test_a_box_goes_from_its_tpm_into_the_gateway(line: Line, record: Path, box: str, tmp_path: Path) -> None:
     site = Site.make(tmp_path)
-    settings = {"development": True, "tpm_roots": str(line.roots), "inventory": str(line.folder / "inventory.json")}
+    settings = {"tpm_roots": str(line.roots), "inventory": str(line.folder / "inventory.json")}
     config = replace(site, settings={**site.settings, **settings}).write()
     argv = [str(COMMAND), "enrol", "--config", str(config), "--record"]
     done = subprocess.run([*argv, str(record)], capture_output=True, text=True, timeout=60, check=False)

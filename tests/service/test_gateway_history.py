@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sdbox.attestation.verdict import Clock, Seen
 from sdbox.gateway.passes import Pass, Passes
@@ -16,6 +19,7 @@ from sdbox.protocol import messages as m
 from sdbox.protocol.contexts import QUOTE_EXPORTER_LABEL
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.states import ChannelState
+from sdbox.protocol.values import BoxId
 from tests.service.gateway_bench import Bench, running_bench
 from tests.service.gateway_box import PCRS
 from tests.service.gateway_site import running_gateway
@@ -31,7 +35,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 @pytest.fixture
 def passes(bench: Bench) -> Iterator[Passes]:
     """The gateway's memory, with one pass of the box in it."""
-    store = Store(f"sqlite:///{bench.site.folder / 'gateway.sqlite'}")
+    store = Store(bench.site.database)
     Passes(store).forget(bench.box.box_id)
     attest(bench)
     yield Passes(store)
@@ -53,7 +57,7 @@ def last(bench: Bench, passes: Passes) -> Pass:
 
 
 def keep(bench: Bench, passes: Passes, known: Pass) -> None:
-    passes.keep(bench.box.box_id, known.ak_name, known.seen, image_version=known.image_version)
+    assert passes.keep(bench.box.box_id, known, after=last(bench, passes))
 
 
 def refusal(bench: Bench) -> str:
@@ -116,13 +120,19 @@ def test_row_29_the_age_of_the_last_pass_is_told(bench: Bench, passes: Passes) -
 SHORT = 2.0  # seconds that a result lasts: it is renewed at three fifths
 
 
-def with_short_results(bench: Bench, *, log: bool, kept: bool) -> list[m.Message]:
-    """Attest by hand, wait for Renew, answer it with or without the log (`kept`: the same one); return what is said."""
+def with_short_results(
+    bench: Bench, *, log: bool = False, kept: bool = True, meanwhile: Callable[[], None] = lambda: None
+) -> tuple[m.Message, str]:
+    """Attest by hand, let `meanwhile` happen, answer Renew with or without the log (`kept`: the same one).
 
-    async def way() -> list[m.Message]:
+    Returns what is said, and the failed checks of the record's last refusal.
+    """
+
+    async def way() -> tuple[m.Message, str]:
         with running_gateway(bench.site, result_seconds=SHORT) as gateway:
             raw = await Raw.connect(bench, gateway.endpoint)
             await raw.reach(ChannelState.ATTESTED)
+            await asyncio.to_thread(meanwhile)
             renew = await raw.hear(m.Renew)
             exporter = raw.stream.export(QUOTE_EXPORTER_LABEL, 32)
             evidence = await bench.box.evidence(renew.nonce, exporter, PCRS)
@@ -131,7 +141,7 @@ def with_short_results(bench: Bench, *, log: bool, kept: bool) -> list[m.Message
             await raw.say(m.EvidenceMessage(*fields, evidence.pcrs))
             answer = await raw.hear(m.Message)
             raw.stream.abort()
-            return [answer]
+            return answer, ([""] + [line.get("detail", "") for line in gateway.events() if "reason" in line])[-1]
 
     return asyncio.run(way())
 
@@ -139,10 +149,63 @@ def with_short_results(bench: Bench, *, log: bool, kept: bool) -> list[m.Message
 @pytest.mark.parametrize("log", [False, True])
 def test_a_renewal_needs_no_log(bench: Bench, passes: Passes, *, log: bool) -> None:
     before = last(bench, passes)
-    (answer,) = with_short_results(bench, log=log, kept=True)
+    answer, _ = with_short_results(bench, log=log)
     assert isinstance(answer, m.Attested)
     assert last(bench, passes).at > before.at  # the channel's first pass; the renewal itself is not written down
 
 
 def test_a_renewal_with_another_log_is_refused(bench: Bench, passes: Passes) -> None:
-    assert with_short_results(bench, log=True, kept=False) == [m.Refused("box-evidence", fatal=True)]
+    answer, _ = with_short_results(bench, log=True, kept=False)
+    assert answer == m.Refused("box-evidence", fatal=True)
+
+
+@pytest.mark.parametrize(("resets", "later", "check"), [(1, 0, "15:reset"), (0, 10**9, "15:clock")])
+def test_row_15_a_channel_ends_when_its_box_was_seen_later_elsewhere(
+    bench: Bench, passes: Passes, resets: int, later: int, check: str
+) -> None:
+    """Of two copies of one TPM, and of a box that was booted again, only what passed last goes on."""
+
+    def pass_elsewhere() -> None:
+        known = last(bench, passes)
+        clock = known.seen.clock
+        clock = replace(clock, clock=clock.clock + later, reset_count=clock.reset_count + resets)
+        keep(bench, passes, replace(known, seen=replace(known.seen, clock=clock)))
+
+    answer, detail = with_short_results(bench, meanwhile=pass_elsewhere)
+    assert answer == m.Refused("box-evidence", fatal=True)
+    assert detail.split()[0] == check
+
+
+def test_row_6_a_channel_ends_when_its_box_has_another_tpm(bench: Bench, passes: Passes) -> None:
+    """As an operator's `forget` and `enrol` leave it; written down at once, as the result is short."""
+    box, store = bench.box.box_id, Store(bench.site.database)
+    key = rsa.generate_private_key(65537, 2048).public_key()
+
+    def exchange(pem: str) -> None:
+        assert store.forget(box)
+        passes.forget(box)
+        store.enrol(box, pem)
+
+    other = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    try:
+        answer, detail = with_short_results(bench, meanwhile=lambda: exchange(other))
+        assert answer == m.Refused("box-unknown", fatal=True)
+        assert detail == "taken off the inventory, or enrolled with another TPM"
+        assert passes.last(box) is None  # the new TPM begins anew
+    finally:
+        exchange(bench.box.ek_public.read_text())
+        store.close()
+
+
+def test_what_is_remembered_never_goes_back(bench: Bench, passes: Passes) -> None:
+    """A pass counts only after the one that it was judged against: two that are judged at once do not both."""
+    first = last(bench, passes)
+    attest(bench)
+    now = last(bench, passes)
+    for before in (first, None):
+        assert not passes.keep(bench.box.box_id, first, after=before)
+    assert last(bench, passes) == now
+    other = BoxId(uuid.uuid4())
+    assert not passes.keep(other, first, after=now)
+    assert passes.keep(other, first, after=None)
+    assert passes.forget(other)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -192,19 +195,63 @@ def test_a_hello_of_another_shape_is_refused(bench: Bench, hello: m.Hello) -> No
     asyncio.run(way())
 
 
-def test_too_many_connections_of_one_box_are_refused(bench: Bench) -> None:
+@asynccontextmanager
+async def seen_from(address: str, endpoint: str) -> AsyncIterator[str]:
+    """Stand before a gateway; yields an endpoint whose connections come to it from `address`."""
+    host, _, port = endpoint.rpartition(":")
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def met(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(host, int(port), local_addr=(address, 0))
+        tasks.update(asyncio.create_task(carry(*way)) for way in ((reader, far_writer), (far_reader, writer)))
+
+    async with await asyncio.start_server(met, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_who_claims_to_be_a_box_uses_up_nothing_of_the_box(bench: Bench) -> None:
+    """Whoever knows a box's UUID may ask as often as he likes: elsewhere the box itself is let in."""
+    hello = m.Hello(m.VERSION, bench.box.box_id.bytes, b"\x00\x0b" + bytes(32))
+
     async def way(endpoint: str) -> list[m.Message]:
         heard: list[m.Message] = []
-        for _ in range(3):
-            raw = await Raw.connect(bench, endpoint)
-            await raw.say(m.Hello(m.VERSION, bytes(16), b"\x00\x0b" + bytes(32)))
-            heard += await raw.ended()
+        async with seen_from("127.0.0.2", endpoint) as strangers:
+            for _ in range(3):
+                raw = await Raw.connect(bench, strangers)
+                await raw.say(hello)
+                heard.append(await raw.hear(m.Message))
+                raw.stream.abort()
+        raw = await Raw.connect(bench, endpoint)
+        await raw.reach(ChannelState.ATTESTED)
+        raw.stream.abort()
         return heard
 
-    with running_gateway(bench.site, limits={"box_burst": 2}) as gateway:
+    with running_gateway(bench.site, limits={"box_burst": 2, "box_per_minute": 1}) as gateway:
         heard = asyncio.run(way(gateway.endpoint))
-    codes = [message.code for message in heard if isinstance(message, m.Refused)]
-    assert codes == ["box-unknown", "box-unknown", "gateway-unreachable"]
+    assert [type(message) for message in heard] == [m.Challenge, m.Challenge, m.Refused]
+    assert heard[-1] == m.Refused("gateway-unreachable", fatal=True)
+
+
+def test_too_many_connections_of_one_box_are_refused_wherever_it_is(bench: Bench) -> None:
+    async def way(endpoint: str) -> list[m.Message]:
+        for number, state in enumerate((ChannelState.ATTESTED, ChannelState.ATTESTED, ChannelState.ACTIVATED), 2):
+            async with seen_from(f"127.0.0.{number}", endpoint) as there:
+                raw = await Raw.connect(bench, there)
+                await raw.reach(state)
+                heard = await raw.ended() if state is ChannelState.ACTIVATED else []
+                raw.stream.abort()
+        return heard
+
+    with running_gateway(bench.site, limits={"box_burst": 2, "box_per_minute": 1}) as gateway:
+        assert asyncio.run(way(gateway.endpoint)) == [m.Refused("gateway-unreachable", fatal=True)]
 
 
 def test_too_many_connections_of_one_address_are_dropped(bench: Bench) -> None:
@@ -224,3 +271,15 @@ def test_too_many_connections_of_one_address_are_dropped(bench: Bench) -> None:
 
     with running_gateway(bench.site, limits={"address_burst": 2}) as gateway:
         asyncio.run(way(gateway.endpoint))
+
+
+def test_a_gateway_has_as_many_connections_as_the_system_lets_it(bench: Bench) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard // 2, hard))
+    try:
+        with running_gateway(bench.site) as gateway:
+            limits = Path(f"/proc/{gateway.process.pid}/limits").read_text()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    (line,) = (line for line in limits.splitlines() if line.startswith("Max open files"))
+    assert line.split()[3:5] == [str(hard), str(hard)]

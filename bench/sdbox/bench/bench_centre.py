@@ -15,7 +15,7 @@ from sdbox.attestation.ear import Subject
 from sdbox.bench.bench_way import Row
 from sdbox.bench.software_box import Ask
 from sdbox.gateway.ear import EarIssuer
-from sdbox.gateway.passes import Passes
+from sdbox.gateway.passes import Pass, Passes
 from sdbox.gateway.store import Store
 from sdbox.gateway.verifier import make_challenge
 
@@ -37,9 +37,9 @@ def centre_rows(ask: Ask, memory: Memory, output: Path) -> list[Row]:
     passes = Passes(store)
 
     def history() -> None:
-        passes.last(ask.expected.box_id)
+        before = passes.last(ask.expected.box_id)
         if seen:
-            passes.keep(ask.expected.box_id, name, seen, image_version="1")
+            passes.keep(ask.expected.box_id, Pass.now(name, seen, "1"), after=before)
 
     rows = [
         Row("credential for an RSA-2048 EK", _median(lambda: make_challenge(pem, name))),

@@ -21,6 +21,7 @@ from sdbox.bench.stand import development_tpm, machine_spec
 from sdbox.bench.timeline import Timeline
 from sdbox.bench.timeline_view import svg
 from sdbox.host.places import cache_folder
+from sdbox.host.workfolder import work_prefix
 from sdbox.image.build import BuildRequest, BuiltImage, build_image
 from sdbox.image.request import SigningKey, development_keys
 from sdbox.image.variants import with_empty_init
@@ -124,7 +125,7 @@ def phases(timeline: Timeline) -> list[Row]:
 def boot_empty_init(lab: Lab) -> float:
     """Return the seconds from power-on to an init that does nothing, with the same firmware, kernel, initrd and TPM."""
     image: BuiltImage = build_image(BuildRequest(output=cache_folder() / "image-production"))
-    with tempfile.TemporaryDirectory(prefix="sdbox-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix=work_prefix("bench")) as name:
         work = Path(name)
         disk = with_empty_init(image, SigningKey.named(development_keys(), "db"), work / "empty.raw")
         spec = machine_spec(

@@ -13,69 +13,31 @@ import dataclasses
 import json
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from sdbox.attestation.bootchecks import microcode_of
 from sdbox.attestation.evidencefile import read_evidence
-from sdbox.bench.changed import Outcome, power_on
+from sdbox.bench.changed import Outcome
 from sdbox.bench.changes import CHANGES, Change
+from sdbox.bench.golden import MODEL
 from sdbox.bench.hands import Unexpected
-from sdbox.bench.lab import Lab
-from sdbox.bench.stand import BOX, development_tpm
+from sdbox.bench.recorder import Recorder, recording
 from sdbox.boot.eventlog import parse_event_log
-from sdbox.boot.firmware import PINNED, FirmwareProfile, learn_profile, write_profile
+from sdbox.boot.firmware import learn_profile, write_profile
 from sdbox.boot.microcode import MICROCODE_PCR
 from sdbox.boot.pcr import Bank
 from sdbox.boot.replay import VerifiedEvent, verify
 from sdbox.host.places import cache_folder
-from sdbox.host.workfolder import work_prefix
 from sdbox.image.build import BuildRequest, BuiltImage, build_image
 from sdbox.protocol.values import Evidence
 from sdbox.qemu.child import ChildFailed
 from sdbox.qemu.deadline import Overdue
 
-MODEL = "OVMF"
 POLICY, FIRMWARE = "policy.json", "firmware.json"
 VERSION = 2  # of the image: the bench's own, version 1, is the older one
 OLDER = "older-image"
 KEPT = Path("out") / "corpus"  # logs, and the box's screen in each case
-
-
-class Recorder:
-    """A lab whose gateway keeps what it is shown, and the image that it expects."""
-
-    def __init__(self, lab: Lab, image: BuiltImage, seen: Path, work: Path) -> None:
-        self._lab, self._image, self._seen, self._work = lab, image, seen, work
-
-    def expect(self, folder: Path) -> None:
-        """Start the gateway with the policy and firmware of `folder`: with a profile PCRs 0 to 3 are quoted too."""
-        settings = dataclasses.replace(self._lab.gateway.settings, recorded=self._seen, policy=folder / POLICY)
-        self._lab.gateway.start(dataclasses.replace(settings, firmware=(folder / FIRMWARE,)))
-
-    def record(self, name: str, change: Change, output: Path) -> Outcome:
-        """Boot the changed box; keep its newest evidence as `output`, where it got as far as that."""
-        for earlier in self._seen.glob("*.json"):
-            earlier.unlink()
-        outcome = power_on(self._lab, self._image, change, self._work / name, KEPT / name)
-        found = sorted(self._seen.glob("*.json"), key=lambda path: int(path.stem))
-        if found:
-            shutil.copyfile(found[-1], output)
-        return outcome
-
-
-@contextmanager
-def recording(image: BuiltImage) -> Iterator[Recorder]:
-    """A lab without bubbles in which the box of the bench is enrolled."""
-    with tempfile.TemporaryDirectory(prefix=work_prefix("corpus")) as name:
-        work = Path(name)
-        seen = work / "seen"
-        seen.mkdir()
-        with Lab(image.reference, bubbles=(), keep=KEPT) as lab:
-            lab.gateway.enrol(BOX, development_tpm())
-            yield Recorder(lab, image, seen, work)
 
 
 def _older(newer: BuiltImage, _: Path) -> BuiltImage:
@@ -91,12 +53,8 @@ def changes() -> dict[str, Change]:
 
 
 def _begin(recorder: Recorder, folder: Path) -> None:
-    """Record a good boot to learn from; until then the gateway expects what is nowhere."""
-    nothing = FirmwareProfile("unknown", {str(index): "00" * 32 for index in PINNED})
-    (folder / POLICY).write_text("{}\n")
-    (folder / FIRMWARE).write_bytes(write_profile(nothing))
-    recorder.expect(folder)
-    recorder.record("unknown", CHANGES["good"], folder / "good.json")
+    """Record a good boot to learn from."""
+    recorder.record_unknown(folder / "good.json")
     learn(folder)
 
 
@@ -122,10 +80,10 @@ def record(folder: Path, names: Sequence[str]) -> bool:
     image = build_image(BuildRequest(output=cache_folder() / "image-corpus", image_version=VERSION))
     shutil.copyfile(image.reference, folder / "reference.json")
     fits = True
-    with recording(image) as recorder:
+    with recording(image, KEPT) as recorder:
         if not (folder / POLICY).exists() or not (folder / FIRMWARE).exists():
             _begin(recorder, folder)
-        recorder.expect(folder)
+        recorder.expect(folder / FIRMWARE, folder / POLICY)
         for name in names:
             change = changes()[name]
             try:

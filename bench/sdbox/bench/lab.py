@@ -1,6 +1,6 @@
 """The lab: a campus, a centre with its gateway, and bubbles, on one host, as one context manager.
 
-with Lab(reference=image.reference) as lab:
+with Lab(image.reference, golden_firmware(image)) as lab:
     tpm = manufacture(...)
     lab.gateway.enrol(box, tpm)
     with Machine(MachineSpec(..., uuid=box, tpm=tpm, nic=lab.network.add_tap())) as machine: ...
@@ -28,13 +28,21 @@ class Lab:
     """Everything around a box. Parts: `network`, `bubbles` (by project), `gateway`; `work` has all logs."""
 
     def __init__(
-        self, reference: Path, *, bubbles: Sequence[BubbleSpec] = BENCH_BUBBLES, keep: Path | None = None
+        self,
+        reference: Path,
+        firmware: Path | None = None,
+        *,
+        bubbles: Sequence[BubbleSpec] = BENCH_BUBBLES,
+        keep: Path | None = None,
     ) -> None:
-        """`reference`: reference values of the images let in. `keep`: logs are copied there when the lab ends."""
+        """`reference`, `firmware`: of the images and the firmware let in, any firmware if there is none.
+
+        `keep`: logs are copied there when the lab ends.
+        """
         self.work = Path(tempfile.mkdtemp(prefix=work_prefix("lab")))
         self.network = Network(self.work, [spec.project for spec in bubbles])
         self.bubbles = {spec.project: Bubble(spec, self.network, self.work) for spec in bubbles}
-        settings = GatewaySettings.development(ensure_development_pki(), reference)
+        settings = GatewaySettings.development(ensure_development_pki(), reference, firmware)
         self.gateway = GatewayProcess(settings, self.network.centre, list(self.bubbles.values()), self.work)
         self._keep = keep
         self._stack = ExitStack()

@@ -46,10 +46,10 @@ class GatewaySettings:
     fresh: tuple[str, ...] = ()  # projects whose bubble wants a fresh finger
 
     @classmethod
-    def development(cls, pki: DevelopmentPki, reference: Path) -> GatewaySettings:
+    def development(cls, pki: DevelopmentPki, reference: Path, firmware: Path | None = None) -> GatewaySettings:
         """Return the settings under which everything of the development set-up is accepted."""
         files = (pki.certificate("gateway"), pki.key("gateway"), pki.certificate("card-ca"), pki.key("ear"))
-        return cls(*files, reference, card_key=pki.key("card-ca"))
+        return cls(*files, reference, card_key=pki.key("card-ca"), firmware=(firmware,) if firmware else ())
 
 
 class GatewayProcess:
@@ -131,6 +131,7 @@ class GatewayProcess:
             "references": [str(settings.reference)],
             "database": f"sqlite:///{self.work / 'gateway.db'}",
             "lease_seconds": settings.lease,
+            "development": True,
         }
         if settings.policy is not None:
             config["policy"] = str(settings.policy)

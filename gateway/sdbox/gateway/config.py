@@ -8,12 +8,12 @@ from typing import Annotated
 
 import msgspec
 
+from sdbox.attestation.policy import PolicyFormatError, read_policy
 from sdbox.gateway.issuingconfig import IssuingConfig, anchored
 from sdbox.gateway.needs import Needs
 from sdbox.protocol.tls import parse_endpoint
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 ProjectName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Fingerprint = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -55,13 +55,18 @@ class BubbleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one address and one box may cost (S12). A burst, then `per_minute`."""
+    """What one address and one box may cost (S12). A burst, then `per_minute`.
 
-    address_burst: Count = 20
-    address_per_minute: Count = 60
+    An address may stand for a whole site, all of whose boxes start at once after a power cut. `box` counts twice: for
+    who claims from one address to be a box, and for the box itself, whose TPM was proved: a stranger elsewhere can not
+    use up what it has.
+    """
+
+    address_burst: Count = 1000
+    address_per_minute: Count = 1200
     box_burst: Count = 10
     box_per_minute: Count = 20
-    unproven_connections: Count = 128
+    unproven_connections: Count = 4096
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,8 +83,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     firmware: tuple[Path, ...] = ()  # firmware profiles (`sdbox reference learn`)
     tpm_roots: Path | None = None  # bundle of TPM vendors' certificates (`sdbox roots`)
     inventory: Path | None = None  # the factory's (`sdbox factory`): box UUID to SHA-256 of its EK
-    development: bool = False  # software TPMs may be enrolled
-    result_seconds: Seconds = 300
+    development: bool = False  # software TPMs may be enrolled, and the four rules above left out
+    result_seconds: Annotated[float, msgspec.Meta(gt=0, le=300)] = 300  # five minutes at most (row 31)
     lease_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15
     limits: Limits = Limits()
     bubble: tuple[BubbleConfig, ...] = ()
@@ -95,6 +100,26 @@ def load_config(path: Path) -> Config:
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise ConfigError(f"{path}: {error}") from error
     return _anchored(config, path.resolve().parent)
+
+
+def require_rules(config: Config) -> None:
+    """Refuse what would let in boxes of which nothing is known (row 28): a site in service leaves no rule out.
+
+    ConfigError that names each setting, and each field of the policy, that is missing.
+    """
+    if config.development:
+        return
+    given = {name: getattr(config, name) for name in ("policy", "firmware", "tpm_roots", "inventory")}
+    missing = [name for name, value in given.items() if not value]
+    try:
+        policy = read_policy(config.policy.read_bytes()) if config.policy else None
+    except (OSError, PolicyFormatError) as error:
+        raise ConfigError(f"{config.policy}: {error}") from error
+    if policy is not None:
+        asked = {name: getattr(policy, name) for name in ("tpm_firmware", "microcode")}
+        missing += [f"{name} of the policy" for name, value in asked.items() if value is None]
+    if missing:
+        raise ConfigError(f"set {', '.join(missing)}; only with `development = true` may they be left out")
 
 
 def _decode(kind: type, value: object) -> object:

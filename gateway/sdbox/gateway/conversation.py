@@ -63,7 +63,7 @@ class Conversation:
         self._stream = stream
         self._services = services
         self._state = ChannelState.NEW
-        self._box = BoxProof(services.boxes, stream.export(QUOTE_EXPORTER_LABEL, 32))
+        self._box = BoxProof(services.boxes, stream.export(QUOTE_EXPORTER_LABEL, 32), stream.peer_address)
         self._card = CardDesk(services.cards, connection_keys(stream))
         self._renewals = RenewalDesk(services.renewals, services.record, self._send_beside)
         self._session: Session | None = None

@@ -42,7 +42,7 @@ def recorded_candidate(data: bytes) -> Candidate:
 
 
 class Enrolling:
-    """What a site asks of a TPM before it is let in. Without roots and inventory: nothing (a development bench)."""
+    """What a site asks of a TPM before it is let in. A development bench may have neither roots nor inventory."""
 
     def __init__(self, roots: Path | None, inventory: Path | None, *, development: bool = False) -> None:
         """Read the vendors' bundle (`sdbox roots`) and the factory's inventory (`sdbox factory`).

@@ -6,9 +6,21 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 
-_MOST_KEYS: Final = 4096
+_MOST_KEYS: Final = 1 << 16
+_HOST_BITS: Final = 64  # of an IPv6 address, which whoever has one network chooses as he likes
+
+
+def network_of(address: str) -> str:
+    """Return whom an address stands for: an IPv4 address for itself, an IPv6 address for its network of 64 bits."""
+    parsed = ip_address(address)
+    if not isinstance(parsed, IPv6Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(IPv6Address(int(parsed) >> _HOST_BITS << _HOST_BITS))
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from sdbox.attestation.vendorcert import quirks_of
-from sdbox.gateway.config import Config, ConfigError, load_config
+from sdbox.gateway.config import Config, ConfigError, load_config, require_rules
 from sdbox.gateway.crl import revoked_serials
 from sdbox.gateway.enrolling import Candidate, Enrolling, recorded_candidate
 from sdbox.gateway.passes import Passes
@@ -60,7 +61,9 @@ def main() -> None:
 @_config
 def serve(path: Path) -> None:
     """Serve boxes until SIGTERM. Prints `listening ADDRESS:PORT` once ready; the record goes to standard error."""
-    config = _load(path)
+    config = _load(path, rules=True)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection is one; 1024 are the usual soft limit
     try:
         asyncio.run(run_gateway(config))
     except (OSError, ValueError, StoreError, SQLAlchemyError, WireGuardError) as error:
@@ -90,7 +93,7 @@ def enrol(
             raise click.UsageError("give --record, or --box-id and --ek-public")
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--record" if record else "--ek-public") from error
-    config = _load(path)
+    config = _load(path, rules=True)
     try:
         rules = Enrolling(config.tpm_roots, config.inventory, development=config.development)
     except ConfigError as error:
@@ -186,9 +189,13 @@ def audit(path: Path) -> None:
             click.echo(json.dumps({"number": line.number, **json.loads(line.body), "digest": line.digest}))
 
 
-def _load(path: Path) -> Config:
+def _load(path: Path, *, rules: bool = False) -> Config:
+    """Read the settings; with `rules` also see that none is missing by which boxes are judged."""
     try:
-        return load_config(path)
+        config = load_config(path)
+        if rules:
+            require_rules(config)
+        return config
     except ConfigError as error:
         click.echo(f"sdbox-gateway: {error}", err=True)
         sys.exit(2)

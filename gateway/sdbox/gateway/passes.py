@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import String, Text, select
+from sqlalchemy import String, Text, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from sdbox.attestation.verdict import Seen
@@ -30,6 +31,11 @@ class Pass:
     image_version: str
     at: str
 
+    @classmethod
+    def now(cls, ak_name: bytes, seen: Seen, image_version: str) -> Pass:
+        """Return a pass at this moment."""
+        return cls(ak_name, seen, image_version, dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"))
+
     def age(self) -> float:
         """Return the seconds since."""
         return (dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(self.at)).total_seconds()
@@ -45,20 +51,27 @@ class Passes:
     def last(self, box: BoxId) -> Pass | None:
         """Return the box's last pass; StoreError if what is kept of it can not be read: never taken for none."""
         with Session(self._engine) as session:
-            row = session.get(_Row, str(box))
-        if row is None:
-            return None
-        try:
-            return msgspec.json.decode(row.body, type=Pass)
-        except msgspec.MsgspecError as error:
-            raise StoreError(f"the last pass of box {box} is unreadable") from error
+            return _decoded(session.get(_Row, str(box)))
 
-    def keep(self, box: BoxId, ak_name: bytes, seen: Seen, *, image_version: str) -> None:
-        """Remember a pass, now."""
-        at = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
-        body = msgspec.json.encode(Pass(ak_name, seen, image_version, at)).decode()
-        with Session(self._engine) as session, session.begin():
-            session.merge(_Row(uuid=str(box), body=body))
+    def keep(self, box: BoxId, known: Pass, *, after: Pass | None) -> bool:
+        """Remember `known` in place of `after`, which it was judged against.
+
+        False, and nothing is changed, if something else is kept by now: so what is remembered never goes back.
+        """
+        body = msgspec.json.encode(known).decode()
+        try:
+            with Session(self._engine) as session, session.begin():
+                row = session.get(_Row, str(box))
+                if _decoded(row) != after:
+                    return False
+                if row is None:
+                    session.add(_Row(uuid=str(box), body=body))
+                    return True
+                # Named by its body: whoever wrote between the two statements has changed that.
+                unchanged = update(_Row).where(_Row.uuid == row.uuid, _Row.body == row.body)
+                return bool(session.connection().execute(unchanged.values(body=body)).rowcount)
+        except IntegrityError:  # the box's first pass, and another channel's was quicker
+            return False
 
     def forget(self, box: BoxId) -> bool:
         """Forget the box's last pass: for an operator who knows why its TPM starts anew. False if there is none."""
@@ -73,3 +86,12 @@ class Passes:
         with Session(self._engine) as session:
             for row in session.scalars(select(_Row).order_by(_Row.uuid)):
                 yield BoxId.parse(row.uuid), msgspec.json.decode(row.body, type=Pass)
+
+
+def _decoded(row: _Row | None) -> Pass | None:
+    if row is None:
+        return None
+    try:
+        return msgspec.json.decode(row.body, type=Pass)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"the last pass of box {row.uuid} is unreadable") from error

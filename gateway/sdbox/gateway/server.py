@@ -14,7 +14,7 @@ from sdbox.gateway.cards import CardPolicy
 from sdbox.gateway.config import Config
 from sdbox.gateway.conversation import Conversation, Services
 from sdbox.gateway.ear import EarIssuer
-from sdbox.gateway.limits import RateLimit
+from sdbox.gateway.limits import RateLimit, network_of
 from sdbox.gateway.passes import Passes
 from sdbox.gateway.record import Record
 from sdbox.gateway.renewalbook import RenewalBook
@@ -39,7 +39,7 @@ async def services_for(config: Config, store: Store) -> Services:
         Passes(store),
         Verifier(config.references, config.policy, config.firmware),
         EarIssuer(config.ear_key, config.result_seconds),
-        RateLimit(limits.box_burst, limits.box_per_minute),
+        *(RateLimit(limits.box_burst, limits.box_per_minute) for _ in range(2)),
     )
     book = RenewalBook(store.engine)
     is_revoked = partial(store.is_revoked, RevocationKind.CERTIFICATE)
@@ -85,7 +85,7 @@ class Server:
         peer = writer.get_extra_info("peername")
         # A scan or a flood costs an accept and nothing else: no handshake, no line in the record.
         crowded = len(self._tasks) - self._proven() >= self._config.limits.unproven_connections
-        if peer is None or crowded or not self._addresses.take(peer[0]):
+        if peer is None or crowded or not self._addresses.take(network_of(peer[0])):
             writer.transport.abort()
         else:
             task = asyncio.get_running_loop().create_task(self._converse(reader, writer))

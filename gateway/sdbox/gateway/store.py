@@ -89,11 +89,13 @@ class Store:
         self._engine.dispose()
 
     def enrol(self, box: BoxId, ek_public: str) -> None:
-        """Put a box on the inventory. StoreError if it is there with another EK: forget it first (checklist 6)."""
+        """Put a box on the inventory. StoreError if it, or this EK, is there with another: forget that first (2, 6)."""
         with Session(self._engine) as session, session.begin():
             known = session.get(_Box, str(box))
             if known is not None and known.ek_public != ek_public:
                 raise StoreError(f"box {box} is enrolled with another EK")
+            if twin := session.scalar(select(_Box).filter(_Box.ek_public == ek_public, _Box.uuid != str(box))):
+                raise StoreError(f"this TPM is enrolled as box {twin.uuid}: forget that one first")
             if known is None:
                 session.add(_Box(uuid=str(box), ek_public=ek_public, enrolled=_now()))
 
