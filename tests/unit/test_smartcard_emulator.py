@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from sdbox.smartcard.virtual.apdu import VirtualCard
+from sdbox.smartcard.virtual.counter import is_login
 from sdbox.smartcard.virtual.cut import CutCard
 from sdbox.smartcard.virtual.emulator import Emulator, HeldCard
+from sdbox.smartcard.virtual.faults import Fault
 from sdbox.smartcard.virtual.plug import Reader
 from tests.unit.test_smartcard_virtual import Held
 
@@ -46,6 +50,29 @@ def test_a_stalled_card_answers_so_many_commands_and_then_none_until_it_is_pulle
     pulled.join()
     assert held.reports == ["stalled"]
     assert card.process(select)[-2:] == b"\x90\x00"
+
+
+# What OpenSC, ykcs11 and the box send: a question for the counter, or a login.
+QUESTIONS = ("00200080", "0020008000", "00200081", "00200085", "00200096", "0020FF96", "0C2000810D97010000")
+LOGINS = ("0020008100", "8020008100", "0020008006313233343536", "00200096020300", "8C2000810D97010000")
+
+
+@pytest.mark.parametrize(("command", "login"), [*((c, False) for c in QUESTIONS), *((c, True) for c in LOGINS)])
+def test_a_login_is_told_from_a_question_for_the_counter(command: str, *, login: bool) -> None:
+    assert is_login(bytes.fromhex(command)) is login
+
+
+def test_a_login_is_reported_even_if_nothing_comes_of_it() -> None:
+    """Of a blocked card, of one that answers noise, of one that is pulled while it is asked."""
+    for fault, spoil in ((Fault.BLOCKED, ""), (Fault.GARBAGE, ""), (None, "stall")):
+        held = Held("piv", fault=fault)
+        card = HeldCard(held.card, held.sensor, held.reports.append)
+        if spoil:
+            card.cut.stall(0)
+            threading.Timer(0.05, card.card.pulled).start()
+        card.card.process(bytes.fromhex("0020008008313233343536FFFF"))
+        assert held.reports[0] == "asked"
+        assert held.reports.count("asked") == 1
 
 
 def emulated(held: Held, lines: list[str], *others: Held) -> tuple[list[str], list[str]]:

@@ -10,6 +10,7 @@ EXTENDED = 65536
 SHORT = 256
 CASE_2_EXTENDED = 3
 HEADER = 4
+CASE_2_SHORT = 5
 
 
 class Status(IntEnum):

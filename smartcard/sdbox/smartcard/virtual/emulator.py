@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from sdbox.smartcard.virtual.apdu import VirtualCard
-from sdbox.smartcard.virtual.counter import CountedCard
+from sdbox.smartcard.virtual.counter import CountedCard, WatchedCard
 from sdbox.smartcard.virtual.cut import CutCard
 from sdbox.smartcard.virtual.cvc import Holder, untrusted_root
 from sdbox.smartcard.virtual.faults import Fault, with_fault
@@ -92,7 +92,8 @@ class HeldCard:
 
     def __init__(self, card: VirtualCard, sensor: Touchable, report: Report) -> None:
         self.counted = CountedCard(card)
-        self.card = CutCard(self.counted, report)
+        self.cut = CutCard(self.counted, report)
+        self.card = WatchedCard(self.cut, report)
         self.sensor = sensor
 
 
@@ -116,9 +117,9 @@ class Emulator:
         self._obey_with: dict[str, Callable[[str], None]] = {
             "touch": self._touch,
             "auto": lambda finger: self._hand.sensor.rest(None if finger == OFF else finger),
-            "cut": lambda writes: self._hand.card.cut(None if writes == OFF else int(writes)),
+            "cut": lambda writes: self._hand.cut.cut(None if writes == OFF else int(writes)),
             "echo": lambda word: self._report(f"echo {word}"),
-            "stall": lambda commands: self._hand.card.stall(None if commands == OFF else int(commands)),
+            "stall": lambda commands: self._hand.cut.stall(None if commands == OFF else int(commands)),
         }
 
     def run(self, lines: Iterable[str]) -> None:

@@ -9,13 +9,12 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from sdbox.smartcard.virtual.apdu import Status, VirtualCard, word
+from sdbox.smartcard.virtual.counter import is_login
 from sdbox.smartcard.virtual.sensor import Report
 
 SLOW_SECONDS: Final = 1.0
-INS_VERIFY: Final = 0x20
 # PERFORM SECURITY OPERATION, SmartCard-HSM's SIGN, GENERAL AUTHENTICATE, INTERNAL AUTHENTICATE
 INS_SIGN: Final = (0x2A, 0x68, 0x87, 0x88)
-CASE_1: Final = 4
 OVERSIZED: Final = 65_000  # more than any extended answer that a module asks for; the wires carry 65,535
 UNKNOWN_ATR: Final = bytes.fromhex("3B8A80014E6F74204F7572730071")  # "Not Ours"
 
@@ -71,11 +70,6 @@ class MuteCard(_Troubled):
             self._gone.wait()
             return b""
         return super().process(apdu)
-
-
-def is_login(apdu: bytes) -> bool:
-    """Whether the command is a VERIFY that costs a try; the one that only asks for the counter has four bytes."""
-    return len(apdu) > CASE_1 and apdu[1] == INS_VERIFY
 
 
 class SlowCard(_Troubled):
