@@ -14,6 +14,7 @@ from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.card_process import Runner
 from sdbox.smartcard.frames import (
     Ask,
+    AskCard,
     AskClose,
     AskLogin,
     AskSign,
@@ -31,6 +32,7 @@ from sdbox.smartcard.frames import (
     frame_length,
     wipe,
 )
+from sdbox.smartcard.spare import Spare, WaitingWorker
 from sdbox.smartcard.values import LoginRefused, LoginStatus
 from sdbox.smartcard.variants import Variant
 
@@ -45,11 +47,11 @@ T = TypeVar("T", bound=Tell)
 class CardWorker:
     """A card session in its own process. After any failure but a refused login it is dead: start another."""
 
-    def __init__(self, variant: Variant, process: asyncio.subprocess.Process, link: socket.socket) -> None:
+    def __init__(self, variant: Variant, worker: WaitingWorker) -> None:
         self._variant = variant
         self.silent = False  # it did not answer in time
-        self._process = process
-        self._link = link
+        self._process = worker.process
+        self._link = worker.link
         self._turn = asyncio.Lock()
         self._urgent = 0  # calls that somebody waits for
         self._calm = asyncio.Event()
@@ -57,28 +59,27 @@ class CardWorker:
 
     @classmethod
     async def start(
-        cls, variant: Variant, reader: str, *, user: str | None = None, python: Sequence[str] = (sys.executable,)
+        cls,
+        variant: Variant,
+        reader: str,
+        *,
+        user: str | None = None,
+        python: Sequence[str] = (sys.executable,),
+        spare: Spare | None = None,
     ) -> Self:
         """Start the worker for the card in `reader` (PC/SC name; "" for a variant without reader), as `user`.
 
-        `python` is the command of the interpreter that runs it: another root's, for instance.
+        `python` is the command of the interpreter that runs it: another root's, for instance. With `spare` it is the
+        one that waits there, so that only the card is still to be opened.
         """
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        driver = None if variant.module is None else variant.module.driver
+        waiting = await (spare.take() if spare else WaitingWorker.start(Runner(user, tuple(python))))
+        worker = cls(variant, waiting)
         try:
-            process = await Runner(user, tuple(python)).start(
-                "sdbox.smartcard.worker",
-                *(str(theirs.fileno()), variant.name, reader),
-                driver=driver,
-                link=theirs.fileno(),
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        return cls(variant, process, ours)
+            await asyncio.get_running_loop().sock_sendall(waiting.link, encode_frame(AskCard(variant.name, reader)))
+        except OSError as error:
+            await worker.close()
+            raise Refusal(Reason.CARD_FAILED, f"the card worker ended before its card: {error.strerror}") from error
+        return worker
 
     @property
     def pid(self) -> int:
