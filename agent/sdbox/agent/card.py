@@ -29,6 +29,7 @@ from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.client_renewal import CardRenewal, PatientSigner
 from sdbox.smartcard.judgement import signer_of_card
 from sdbox.smartcard.recognise import atr_in, recognise
+from sdbox.smartcard.spare import Spare
 from sdbox.smartcard.values import CardInserted, LoginMethod, LoginRefused, LoginStatus
 from sdbox.smartcard.variants import Variant, variant_named
 
@@ -54,12 +55,21 @@ class ContainerSigner:
 class CardSeat:
     """Where one card sits, from insertion to removal. One VERIFY per call of `login`, never one by itself (S7)."""
 
-    def __init__(self, inserted: CardInserted, *, user: str | None = CARD_USER, token: str | None = None) -> None:
+    def __init__(
+        self,
+        inserted: CardInserted,
+        *,
+        user: str | None = CARD_USER,
+        token: str | None = None,
+        spare: Spare | None = None,
+    ) -> None:
+        """`token`: the variant of what has no reader. `spare`: where a worker waits, of the same user."""
         self.reader = inserted.reader
         self.identity: CardIdentity | None = None
         self._atr = inserted.atr
         self._runner = Runner(user)
         self._token = token
+        self._spare = spare
         self._worker: CardWorker | None = None
         self._method = LoginMethod.PIN
         self._gone = False
@@ -151,8 +161,9 @@ class CardSeat:
             await worker.close()
 
     async def _start(self, variant: Variant) -> CardWorker:
+        runner = self._runner
         starting = asyncio.ensure_future(
-            CardWorker.start(variant, self.reader, user=self._runner.user, python=self._runner.python)
+            CardWorker.start(variant, self.reader, user=runner.user, python=runner.python, spare=self._spare)
         )
         try:
             worker = await asyncio.shield(starting)

@@ -38,20 +38,31 @@ CAUSES: Final[dict[type[m.Event], str]] = {
 }
 
 
+async def _nothing_to_settle() -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What is done while the box waits for a card.
+
+    `settle`, once, when it first does: what a session needs and the way to the centre does not. `expect`, each time.
+    """
+
+    settle: Callable[[], Awaitable[None]] = _nothing_to_settle
+    expect: Callable[[], None] = lambda: None
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the agent drives.
-
-    `seat` makes the place for an inserted card. `settle` is run once, when the box first waits for a card: what a
-    session needs and the way to the centre does not.
-    """
+    """What the agent drives. `seat` makes the place for an inserted card."""
 
     screen: AgentInterface
     link: CentreLink
     door: Door
     seat: Callable[[CardInserted], CardSeat]
     clock: CardClock = field(default_factory=CardClock)
-    settle: Callable[[], Awaitable[None]] | None = None
+    waiting: Waiting = field(default_factory=Waiting)
 
 
 class Agent:
@@ -189,12 +200,17 @@ class Agent:
         if self.state in {State.LOCKED, State.REFUSED_CARD}:
             return
         self._memory = Memory()
-        if self.state is State.INSERT_CARD and not self._settled and self.parts.settle is not None:
-            self._settled = True
-            self._jobs.aside(self.parts.settle())
+        if self.state is State.INSERT_CARD:
+            self._expect_card()
         if self.state is State.NETWORK and self._meaning.link_reason is not None:
             self.post(m.LinkRefused(self._meaning.link_reason))  # it was refused while the session was being wiped
-        if self.state is State.INSERT_CARD and (card := self._here.waiting()) is not None:
+
+    def _expect_card(self) -> None:
+        self.parts.waiting.expect()
+        if not self._settled:
+            self._settled = True
+            self._jobs.aside(self.parts.waiting.settle())
+        if (card := self._here.waiting()) is not None:
             self.post(card)  # it went in before the box was attested
 
     def _read_card(self, event: m.Event) -> None:

@@ -12,10 +12,10 @@ from typing import Final
 
 from sdbox.agent import journal
 from sdbox.agent.attest import CentreLink, TpmProver
-from sdbox.agent.card import TOKEN_READER, CardSeat
+from sdbox.agent.card import CARD_USER, TOKEN_READER, CardSeat
 from sdbox.agent.cardclock import CardClock
 from sdbox.agent.config import SITE, ConfigError, Site, image_version, load_site, read_box_id
-from sdbox.agent.control import Agent, Parts
+from sdbox.agent.control import Agent, Parts, Waiting
 from sdbox.agent.dbus import AgentInterface, Identity, Inputs, leave, serve, watch
 from sdbox.agent.desktop import DesktopSession, Place
 from sdbox.agent.events import Attested, Event, LinkRefused, LinkUp, Started, SwitchKey
@@ -27,7 +27,9 @@ from sdbox.agent.token import TokenMonitor
 from sdbox.agent.tunnel import Tunnel
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import BoxId, DesktopAccess
+from sdbox.smartcard.card_process import Runner
 from sdbox.smartcard.monitor import CardMonitor
+from sdbox.smartcard.spare import Spare
 from sdbox.smartcard.values import CardInserted
 
 DISPLAY_FILE: Final = Path("/run/sdbox-kiosk/display")  # written by the screen once Xwayland lets the RDP user in
@@ -40,6 +42,7 @@ class Box:
         self._site = site
         self._box_id = box_id
         self._identity = Identity(str(box_id), version)
+        self._spare = Spare(Runner(CARD_USER))
         self._watchers = ExitStack()  # what posts events from outside, as far as it was started
 
     async def run(self) -> None:
@@ -48,6 +51,7 @@ class Box:
             namespace = stack.enter_context(Namespace())
             tunnel = Tunnel(namespace)
             stack.push_async_callback(tunnel.close)
+            stack.push_async_callback(self._spare.close)
             agent = Agent(lambda agent: self._wire(agent, tunnel, namespace))
             stack.push_async_callback(agent.stop)
             bus = await serve(agent.parts.screen)
@@ -64,7 +68,8 @@ class Box:
             return await DesktopSession.start(access, Place(namespace, read_display()))
 
         def seat(card: CardInserted) -> CardSeat:
-            return CardSeat(card, token=self._site.card.token if card.reader == TOKEN_READER else None)
+            token = self._site.card.token if card.reader == TOKEN_READER else None
+            return CardSeat(card, token=token, spare=self._spare)
 
         monitor = CardMonitor(agent.post_from_thread, agent.broken_from_thread)
         self._watchers.callback(monitor.stop)
@@ -90,7 +95,8 @@ class Box:
         inputs = Inputs(agent.post, agent.submit_pin, lambda: journal.phase("screen-ready"))
         screen = AgentInterface(self._identity, inputs)
         link = CentreLink(self._site.gateway, self._box_id, TpmProver(self._box_id), post)
-        return Parts(screen, link, Door(tunnel, start_desktop, Renewals().consider), seat, clock, settle)
+        door = Door(tunnel, start_desktop, Renewals().consider)
+        return Parts(screen, link, door, seat, clock, Waiting(settle, self._spare.prepare))
 
 
 async def _follow(agent: Agent) -> None:

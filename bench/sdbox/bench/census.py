@@ -75,8 +75,13 @@ def run_in_box(machine: Machine, program: str, word: str, seconds: float = ASK_S
 
 
 def take_census(machine: Machine) -> Census:
-    """Count; the box must be of the debug profile, with pcscd running."""
-    return msgspec.convert(json.loads(run_in_box(machine, COUNT, "census")), Census)
+    """Count; the box must be of the debug profile, with pcscd running and no card in: then one worker waits for one."""
+    for _ in range(SETTLE_LOOKS):
+        census = msgspec.convert(json.loads(run_in_box(machine, COUNT, "census")), Census)
+        if census.workers:
+            break
+        time.sleep(SETTLE_SECONDS)
+    return census
 
 
 def leaks_after(machine: Machine, before: Census, *, kib: int) -> list[str]:

@@ -26,10 +26,8 @@ class Runner:
     user: str | None = None
     python: tuple[str, ...] = (sys.executable,)
 
-    async def start(
-        self, module: str, *arguments: str, driver: str | None = None, link: int | None = None, output: int = DEVNULL
-    ) -> Process:
-        """Start `module`, with the descriptor `link`; `driver` is OpenSC's. Refusal(CARD_FAILED) if it does not start.
+    async def start(self, module: str, *arguments: str, link: int | None = None, output: int = DEVNULL) -> Process:
+        """Start `module`, with the descriptor `link`; Refusal(CARD_FAILED) if it does not start.
 
         What goes wrong before, an unknown user, is Refusal(INTERNAL).
         """
@@ -40,7 +38,7 @@ class Runner:
                 stdin=DEVNULL,
                 stdout=output,
                 pass_fds=() if link is None else (link,),
-                env=_environment(driver),
+                env=_environment(),
                 cwd="/",
                 start_new_session=True,
                 user=uid,
@@ -77,9 +75,7 @@ def _ids_of(user: str | None) -> tuple[int | None, int | None]:
     return entry.pw_uid, entry.pw_gid
 
 
-def _environment(driver: str | None) -> Mapping[str, str]:
+def _environment() -> Mapping[str, str]:
     """Return all that a card's process gets of our environment: no more than its libraries need."""
     kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    if driver is not None:
-        kept["OPENSC_DRIVER"] = driver
     return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENSC_CONF": str(OPENSC_CONF), **kept}

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import socket
 import sys
-from asyncio.subprocess import Process
 from collections.abc import Sequence
 from typing import Final, Self, TypeVar
 
@@ -15,6 +14,7 @@ from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.card_process import Runner
 from sdbox.smartcard.frames import (
     Ask,
+    AskCard,
     AskClose,
     AskLogin,
     AskOpen,
@@ -34,6 +34,7 @@ from sdbox.smartcard.frames import (
     frame_length,
     wipe,
 )
+from sdbox.smartcard.spare import Spare, WaitingWorker
 from sdbox.smartcard.values import LoginRefused, LoginStatus
 from sdbox.smartcard.variants import Variant
 
@@ -49,13 +50,13 @@ T = TypeVar("T", bound=Tell)
 class CardWorker:
     """A card session in its own process. After any failure but a refused login it is dead: start another."""
 
-    def __init__(self, variant: Variant, reader: str, runner: Runner, process: Process, link: socket.socket) -> None:
+    def __init__(self, variant: Variant, reader: str, worker: WaitingWorker) -> None:
         self.silent = False  # it did not answer in time
         self._variant = variant
         self._reader = reader
-        self._runner = runner
-        self._process = process
-        self._link = link
+        self._runner = worker.runner
+        self._process = worker.process
+        self._link = worker.link
         self._pulled = False
         self._resetting: asyncio.Future[None] | None = None
         self._turn = asyncio.Lock()
@@ -65,29 +66,27 @@ class CardWorker:
 
     @classmethod
     async def start(
-        cls, variant: Variant, reader: str, *, user: str | None = None, python: Sequence[str] = (sys.executable,)
+        cls,
+        variant: Variant,
+        reader: str,
+        *,
+        user: str | None = None,
+        python: Sequence[str] = (sys.executable,),
+        spare: Spare | None = None,
     ) -> Self:
         """Start the worker for the card in `reader` (PC/SC name; "" for a variant without reader), as `user`.
 
-        `python` is the command of the interpreter that runs it: another root's, for instance.
+        `python` is the command of the interpreter that runs it: another root's, for instance. With `spare` it is the
+        one that waits there, so that only the card is still to be opened.
         """
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        runner = Runner(user, tuple(python))
-        driver = None if variant.module is None else variant.module.driver
+        waiting = await (spare.take() if spare else WaitingWorker.start(Runner(user, tuple(python))))
+        worker = cls(variant, reader, waiting)
         try:
-            process = await runner.start(
-                "sdbox.smartcard.worker",
-                *(str(theirs.fileno()), variant.name, reader),
-                driver=driver,
-                link=theirs.fileno(),
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        return cls(variant, reader, runner, process, ours)
+            await asyncio.get_running_loop().sock_sendall(waiting.link, encode_frame(AskCard(variant.name, reader)))
+        except OSError as error:
+            await worker.close()
+            raise Refusal(Reason.CARD_FAILED, f"the card worker ended before its card: {error.strerror}") from error
+        return worker
 
     @property
     def pid(self) -> int:

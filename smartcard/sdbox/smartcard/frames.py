@@ -19,6 +19,13 @@ class Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     """Base of all frames."""
 
 
+class AskCard(Frame, frozen=True):
+    """Agent -> worker, first and once: this is your card. `reader`: PC/SC name, "" without one. It has no answer."""
+
+    variant: str
+    reader: str
+
+
 class AskStatus(Frame, frozen=True):
     """Agent -> worker: how is the holder verified, and how many tries are left? Costs none."""
 
@@ -137,7 +144,7 @@ class TellRefused(Frame, frozen=True):
 
 
 AskRenewal = AskRenewalKey | AskRenewalRequest | AskRenewalWrite | AskRenewalRetire
-Ask = AskStatus | AskOpen | AskLogin | AskSign | AskClose | AskRenewal
+Ask = AskCard | AskStatus | AskOpen | AskLogin | AskSign | AskClose | AskRenewal
 Tell = TellStatus | TellOpen | TellIdentity | TellSignature | TellRenewal | TellClosed | TellRefused
 
 _encoder: Final = msgspec.msgpack.Encoder()

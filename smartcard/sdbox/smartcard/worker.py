@@ -1,14 +1,16 @@
-"""The card worker: `python3 -m sdbox.smartcard.worker FD VARIANT READER`, one process per inserted card.
+"""The card worker: `python3 -m sdbox.smartcard.worker FD`, one process per inserted card.
 
-It answers the questions of `frames` on the inherited socket FD, one after another, in one thread. When the agent
-closes the socket, or asks for it, it resets the card and ends. It may hang in the card at any time: the agent has the
-deadlines and kills it.
+On the inherited socket FD it is told of its card first, and may have to wait for that (`spare.py`); then it answers the
+questions of `frames`, one after another, in one thread. When the agent closes the socket, or asks for it, it resets the
+card and ends. It may hang in the card at any time: the agent has the deadlines and kills it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import select
 import socket
 import sys
 from collections.abc import Sequence
@@ -21,6 +23,7 @@ from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.certificates import Scheme
 from sdbox.smartcard.frames import (
     Ask,
+    AskCard,
     AskClose,
     AskLogin,
     AskOpen,
@@ -51,7 +54,7 @@ from sdbox.smartcard.renewal import Renewing
 from sdbox.smartcard.values import LoginRefused, LoginStatus
 from sdbox.smartcard.variants import Backend, Variant, variant_named
 
-ARGUMENTS: Final = 4
+ARGUMENTS: Final = 2
 
 
 class CardSession(Protocol):
@@ -208,13 +211,29 @@ def serve(link: socket.socket, worker: Worker) -> None:
         worker.answer(AskClose())  # the agent is gone
 
 
+def wait_for_card(link: socket.socket) -> Worker:
+    """Return the worker for the card that the agent names; FrameError if it closes the socket without.
+
+    While there is none yet, what most variants need is loaded.
+    """
+    if not select.select([link], [], [], 0)[0]:
+        importlib.import_module("sdbox.smartcard.pkcs11_backend")
+    ask = receive_ask(link)
+    if not isinstance(ask, AskCard):
+        raise FrameError("the first question is not about the card")
+    variant = variant_named(ask.variant)
+    if variant.module is not None and variant.module.driver is not None:
+        os.environ["OPENSC_DRIVER"] = variant.module.driver  # the other drivers' questions are then never sent
+    return Worker(ask.variant, ask.reader)
+
+
 def main() -> NoReturn:
     """Run; ends without Python's clean-up, in which SoftHSM may crash (SoftHSMv2 #729)."""
     if len(sys.argv) != ARGUMENTS or not sys.argv[1].isdigit():
-        sys.exit("usage: python3 -m sdbox.smartcard.worker FD VARIANT READER")
+        sys.exit("usage: python3 -m sdbox.smartcard.worker FD")
     harden_process()
-    with socket.socket(fileno=int(sys.argv[1])) as link:
-        serve(link, Worker(sys.argv[2], sys.argv[3]))
+    with socket.socket(fileno=int(sys.argv[1])) as link, contextlib.suppress(FrameError):
+        serve(link, wait_for_card(link))
     os._exit(0)
 
 
