@@ -20,13 +20,14 @@ from sdbox.agent.attest import CentreLink, TpmProver
 from sdbox.agent.card import TOKEN_READER, CardSeat
 from sdbox.agent.cardclock import CardClock
 from sdbox.agent.config import GatewaySite
-from sdbox.agent.control import Agent, Parts
+from sdbox.agent.control import Agent
 from sdbox.agent.dbus import AgentInterface, Identity, Inputs
 from sdbox.agent.desktop import DesktopSession, Place
 from sdbox.agent.events import Pick, Started
 from sdbox.agent.keys import TunnelKey
 from sdbox.agent.machine import State
 from sdbox.agent.namespace import Namespace
+from sdbox.agent.parts import Parts
 from sdbox.agent.renewal import Renewals
 from sdbox.agent.session import Door, TunnelEnd
 from sdbox.agent.tunnel import Way

@@ -9,21 +9,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from sdbox.agent import events as m
 from sdbox.agent import journal
-from sdbox.agent.attest import CentreLink
 from sdbox.agent.card import CardSeat
-from sdbox.agent.cardclock import CardClock
-from sdbox.agent.dbus import AgentInterface
 from sdbox.agent.jobs import Jobs, Post, Work
 from sdbox.agent.machine import State, step
 from sdbox.agent.meaning import Meaning
 from sdbox.agent.memory import refusals, remembered
+from sdbox.agent.parts import Parts
 from sdbox.agent.presence import Presence
-from sdbox.agent.session import Door, ask_offers
+from sdbox.agent.session import ask_offers
 from sdbox.agent.view import Memory, View, view_of
 from sdbox.agent.wipe import CARD_REMOVED, FAILED, LIMIT, SWITCH, USER, wipe
 from sdbox.protocol.reasons import Reason, Refusal
@@ -36,33 +34,6 @@ CAUSES: Final[dict[type[m.Event], str]] = {
     m.Cancel: USER,
     m.DesktopEnded: USER,
 }
-
-
-async def _nothing_to_settle() -> None:
-    return
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """What is done while the box waits for a card.
-
-    `settle`, once, when it first does: what a session needs and the way to the centre does not. `expect`, each time.
-    """
-
-    settle: Callable[[], Awaitable[None]] = _nothing_to_settle
-    expect: Callable[[], None] = lambda: None
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the agent drives. `seat` makes the place for an inserted card."""
-
-    screen: AgentInterface
-    link: CentreLink
-    door: Door
-    seat: Callable[[CardInserted], CardSeat]
-    clock: CardClock = field(default_factory=CardClock)
-    waiting: Waiting = field(default_factory=Waiting)
 
 
 class Agent:

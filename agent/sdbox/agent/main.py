@@ -15,11 +15,12 @@ from sdbox.agent.attest import CentreLink, TpmProver
 from sdbox.agent.card import CARD_USER, TOKEN_READER, CardSeat
 from sdbox.agent.cardclock import CardClock
 from sdbox.agent.config import SITE, ConfigError, Site, image_version, load_site, read_box_id
-from sdbox.agent.control import Agent, Parts, Waiting
+from sdbox.agent.control import Agent
 from sdbox.agent.dbus import AgentInterface, Identity, Inputs, leave, serve, watch
 from sdbox.agent.desktop import DesktopSession, Place
 from sdbox.agent.events import Attested, Event, LinkRefused, LinkUp, Started, SwitchKey
 from sdbox.agent.namespace import Namespace
+from sdbox.agent.parts import Parts, Waiting
 from sdbox.agent.renewal import Renewals
 from sdbox.agent.screen.notify import notify_ready
 from sdbox.agent.session import Door
