@@ -6,13 +6,14 @@ import dataclasses
 import itertools
 import math
 import re
+import statistics
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdbox.bench import way
+from sdbox.bench import sight, way
 from sdbox.bench.bubble import ATLAS
 from sdbox.bench.hands import Hands, Unexpected
 from sdbox.bench.lab import Lab
@@ -29,7 +30,8 @@ from sdbox.qemu.machine import Machine
 from sdbox.qemu.tpm import copy_state
 
 EMPTY_INIT_RUNS = "sdbox-boot empty-init"
-REMOVALS = 6  # besides the way's own; each is a whole session, and takes a quarter of a minute under emulation
+INSERTED = "card inserted"
+VISITS = 6  # besides the way's own; each is a whole session, and takes a quarter of a minute under emulation
 WIPED = re.compile(r"sdbox-note wipe cause=card-removed picture-gone-ms=([\d.]+) keys-wiped-ms=([\d.]+)")
 
 
@@ -67,11 +69,12 @@ def measure_way(output: Path) -> list[Row]:
     timeline = Timeline()
     with stand_up("sc-hsm-bio", timeline, output, window=False) as (hands, lab):
         way.go(hands, lab)
-        removed = removals(hands)
+        later = visits(hands)
+        removed = wipe_rows(hands.machine.console.text())
         hands.machine.stop()
         empty = boot_empty_init(lab)
     (output / "timeline.svg").write_text(svg(timeline), encoding="utf-8")
-    return [*ratios(timeline, empty), *removed, *phases(timeline)]
+    return [*ratios(timeline, empty), *insertions(timeline, later), *removed, *phases(timeline)]
 
 
 def ratios(timeline: Timeline, empty: float) -> list[Row]:
@@ -86,23 +89,44 @@ def ratios(timeline: Timeline, empty: float) -> list[Row]:
     ]
 
 
-def removals(hands: Hands) -> list[Row]:
-    """Pull the card out of a session again and again; return what it costs by the agent's clock.
-
-    Its clock starts when PC/SC tells of the removal; the picture is gone when the client is dead.
-    """
+def visits(hands: Hands) -> Timeline:
+    """Put the card in and pull it out of a session again and again; return the timeline of that."""
     hands.timeline = Timeline()  # the way's own stays as it was
-    for _ in range(REMOVALS):
+    for _ in range(VISITS):
         hands.insert()
         hands.finger()
         hands.pick(ATLAS.project)
         hands.remove()
         hands.settle("wiped")
-    return wipe_rows(hands.machine.console.text())
+    return hands.timeline
+
+
+def insertions(first: Timeline, later: Timeline) -> list[Row]:
+    """Return what a card costs a box that waits for one.
+
+    Beside it stands the same cold and one after another: the way to the centre, then the first card since power-on,
+    inserted as soon as the box asks for one.
+    """
+    desktop, asked = f"screen: {sight.desktop(ATLAS.project)}", "screen: finger"
+    cold = first.between("agent-start", "attested") + first.between(INSERTED, desktop)
+    to_desktop = statistics.median(later.between(INSERTED, desktop, number) for number in range(VISITS))
+    to_finger = statistics.median(later.between(INSERTED, asked, number) for number in range(VISITS))
+    return [
+        Row(f"card in to desktop, finger at once, median of {VISITS}", to_desktop, "cold", cold, 1 / 3, 1 / 5),
+        Row(
+            f"card in to the question for a finger, median of {VISITS}",
+            to_finger,
+            "the first",
+            first.between(INSERTED, asked),
+        ),
+    ]
 
 
 def wipe_rows(console: str) -> list[Row]:
-    """Return the 99th percentile of all removals that the agent noted on the console; Unexpected if there is none."""
+    """Return the 99th percentile of all removals that the agent noted on the console; Unexpected if there is none.
+
+    Its clock starts when PC/SC tells of the removal; the picture is gone when the client is dead.
+    """
     noted = [[float(text) / 1000 for text in found.groups()] for found in WIPED.finditer(console)]
     if not noted:
         raise Unexpected("the box noted no removal on its console")
