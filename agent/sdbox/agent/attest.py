@@ -18,14 +18,14 @@ from typing import Final, TypeVar
 
 from sdbox.agent import journal
 from sdbox.agent.channel.channel import Channel
-from sdbox.agent.channel.parties import Lost, Revoked
+from sdbox.agent.channel.parties import Lost, Renewed, Revoked
 from sdbox.agent.config import GatewaySite
 from sdbox.agent.events import Attested, Event, LinkLost, LinkRefused, LinkUp, SessionRevoked
 from sdbox.attestation.evidence import EVENT_LOG, Request, collect
 from sdbox.attestation.tpm import Tpm, open_tpm, require_tpm
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.tls import parse_endpoint
-from sdbox.protocol.values import BoxId, Evidence
+from sdbox.protocol.values import AttestationResult, BoxId, Evidence
 
 _T = TypeVar("_T")
 
@@ -33,6 +33,7 @@ PATIENCE_SECONDS: Final = 10.0  # until an unreachable centre is called refused:
 UNREACHABLE_RETRY: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 REFUSED_RETRY: Final = 20.0
 LOST_RETRY: Final = 0.5
+LATE_SECONDS: Final = 5.0  # the gateway's clock comes first: its word on why is the better one
 PASSING: Final = {Reason.GATEWAY_UNREACHABLE, Reason.BOX_TPM_BUSY}  # what ends by itself: told when it lasts
 
 
@@ -102,13 +103,13 @@ class CentreLink:
         """Connect, attest, follow, again; ends only when cancelled."""
         while True:
             try:
-                channel = await self._attested()
+                channel, result = await self._attested()
             except Refusal as refusal:
                 await self._pause(self._refused(refusal))
                 continue
             self._attempts = 0
             try:
-                reason = await self._follow(channel)
+                reason = await self._follow(channel, result)
             finally:
                 self.channel = None
                 await channel.close()
@@ -120,7 +121,7 @@ class CentreLink:
         """Try again now: the user asked."""
         self._hurry.set()
 
-    async def _attested(self) -> Channel:
+    async def _attested(self) -> tuple[Channel, AttestationResult]:
         self._prover.require()
         endpoint = self._site.endpoints[self._attempts % len(self._site.endpoints)]
         self._attempts += 1
@@ -133,23 +134,33 @@ class CentreLink:
         try:
             journal.phase("tls")
             self._post(LinkUp())
-            await channel.attest(self._box_id, self._prover)
+            result = await channel.attest(self._box_id, self._prover)
         except BaseException:
             await channel.close()
             raise
         journal.phase("attested")
         self.channel = channel
         self._post(Attested())
-        return channel
+        return channel, result
 
-    async def _follow(self, channel: Channel) -> Reason:
-        """Pass on what the gateway does on its own until the channel is over; return why it is."""
-        async for event in channel.events():
-            match event:
-                case Revoked(session, reason):
-                    self._post(SessionRevoked(session, reason))
-                case Lost(reason):
-                    return reason
+    async def _follow(self, channel: Channel, result: AttestationResult) -> Reason:
+        """Pass on what the gateway does on its own until the channel is over; return why it is.
+
+        RESULT_LAPSED if it does not ask for fresh evidence in time: a gateway that fell silent keeps nobody attested.
+        """
+        clock = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(result.seconds + LATE_SECONDS) as lapse:
+                async for event in channel.events():
+                    match event:
+                        case Renewed(result):
+                            lapse.reschedule(clock() + result.seconds + LATE_SECONDS)
+                        case Revoked(session, reason):
+                            self._post(SessionRevoked(session, reason))
+                        case Lost(reason):
+                            return reason
+        except TimeoutError:
+            return Reason.RESULT_LAPSED
         return Reason.GATEWAY_UNREACHABLE
 
     def _refused(self, refusal: Refusal) -> float:

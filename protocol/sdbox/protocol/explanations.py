@@ -95,7 +95,7 @@ EXPLANATIONS: dict[Reason, Explanation] = {
     Reason.RESULT_LAPSED: Explanation(
         "La preuve d'intégrité a expiré.",
         "The proof of integrity has lapsed.",
-        "The box did not renew its attestation in time.",
+        "The box did not renew its attestation in time, or the gateway fell silent and did not ask it to.",
     ),
     Reason.CARD_UNKNOWN: Explanation(
         "Cette carte n'est pas reconnue.",
