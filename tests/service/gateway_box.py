@@ -14,11 +14,10 @@ from typing import TypeVar
 
 import tpm2_pytss as tss
 
-from sdbox.attestation.enrolment import read_endorsement
 from sdbox.attestation.evidence import Request, collect
 from sdbox.attestation.tpm import Tpm, open_tpm
 from sdbox.protocol.values import BoxId, Evidence
-from tests.service.swtpm_fixture import manufacture, running_swtpm
+from tests.service.swtpm_fixture import endorsement_pem, manufacture, running_swtpm
 
 _T = TypeVar("_T")
 PCRS = (4, 7, 11, 12, 13)
@@ -63,7 +62,7 @@ def running_box(folder: Path) -> Iterator[Box]:
         box = Box(BoxId(uuid.uuid4()), tcti, folder / "log", folder / "ek.pem")
         box.event_log.write_bytes(event_log())
         with open_tpm(tcti) as tpm:
-            box.ek_public.write_text(read_endorsement(tpm).public_pem)
+            box.ek_public.write_text(endorsement_pem(tpm))
         yield box
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdbox.agent.machine import State
-from sdbox.attestation.enrolment import read_endorsement
 from sdbox.attestation.tpm import open_tpm
 from sdbox.gateway.passes import Passes
 from sdbox.gateway.store import Store
@@ -19,7 +18,7 @@ from tests.service.agent_bench import NoTunnel, running_agent
 from tests.service.gateway_bench import Bench
 from tests.service.gateway_box import Box
 from tests.service.gateway_site import Gateway, Site, running_gateway, running_tunnels
-from tests.service.swtpm_fixture import manufacture, running_swtpm
+from tests.service.swtpm_fixture import endorsement_pem, manufacture, running_swtpm
 from tests.service.tpm_cases import measure
 from tests.service.uapi_fake import Peers
 from tests.unit.evidence_cases import FOLDER, load
@@ -46,7 +45,7 @@ class Desk:
     def enrol(self, name: str, box_id: BoxId) -> None:
         """Put a box with the TPM `name` on the inventory."""
         with running_swtpm(self.folder / name) as tcti, open_tpm(tcti) as tpm:
-            (self.folder / f"{name}.pem").write_text(read_endorsement(tpm).public_pem)
+            (self.folder / f"{name}.pem").write_text(endorsement_pem(tpm))
         self.gateway.enrol(Box(box_id, "", self.folder / "log", self.folder / f"{name}.pem"))
 
     def copy(self, name: str = "tpm") -> Path:

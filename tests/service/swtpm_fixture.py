@@ -9,6 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from sdbox.attestation.keys import public_key
+from sdbox.attestation.structures import parse_public
+from sdbox.attestation.tpm import Tpm
+
 _START_LIMIT = 10.0
 _RELAY = Path(__file__).with_name("tpm_relay.py")
 
@@ -18,6 +25,18 @@ def manufacture(state: Path, *, banks: Sequence[str] = ("sha256",)) -> None:
     state.mkdir()
     command = ["swtpm_setup", "--tpm2", "--tpmstate", str(state), "--create-ek-cert", "--lock-nvram", "--overwrite"]
     subprocess.run([*command, "--pcr-banks", ",".join(banks)], check=True, capture_output=True, timeout=60)
+
+
+def endorsement_key(tpm: Tpm) -> rsa.RSAPublicKey:
+    """Return the TPM's EK."""
+    key = public_key(parse_public(tpm.ek_public()))
+    assert isinstance(key, rsa.RSAPublicKey)
+    return key
+
+
+def endorsement_pem(tpm: Tpm) -> str:
+    """Return the TPM's EK as an operator enrols it."""
+    return endorsement_key(tpm).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 @contextmanager

@@ -10,24 +10,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from sdbox.attestation.appraisal import Expected, appraise
 from sdbox.attestation.credential import default_ek_name, make_credential
-from sdbox.attestation.enrolment import read_endorsement
 from sdbox.attestation.evidence import Request, collect
 from sdbox.attestation.keys import public_key
 from sdbox.attestation.structures import name_of, parse_public
 from sdbox.attestation.templates import EK_TEMPLATE
 from sdbox.attestation.tpm import Tpm, open_tpm
+from sdbox.attestation.vendorcert import load_vendor_certificate
 from sdbox.attestation.verdict import Verdict
 from sdbox.boot.reference import ReferenceValues
 from sdbox.protocol.contexts import qualifying_data
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import BoxId, Evidence
-from tests.service.swtpm_fixture import manufacture, running_swtpm
+from tests.service.swtpm_fixture import endorsement_key, manufacture, running_swtpm
 from tests.unit.boot_log_factory import Record, agile_log
 
 PCRS = (4, 7, 11, 12, 13)
@@ -76,15 +75,9 @@ def tool(tcti: str, *argv: str, folder: Path | None = None) -> str:
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=30).stdout
 
 
-def ek_of(tpm: Tpm) -> rsa.RSAPublicKey:
-    key = load_pem_public_key(read_endorsement(tpm).public_pem.encode())
-    assert isinstance(key, rsa.RSAPublicKey)
-    return key
-
-
 def ek_name(tpm: Tpm) -> bytes:
     """As the centre has it: from the enrolled key alone."""
-    return default_ek_name(ek_of(tpm))
+    return default_ek_name(endorsement_key(tpm))
 
 
 def judge(evidence: Evidence, tpm: Tpm, request: Request = REQUEST, box: BoxId = BOX) -> Verdict:
@@ -100,11 +93,11 @@ def checks(verdict: Verdict) -> set[int]:
 def test_a_credential_made_for_this_tpm_is_opened_by_it(tpm: Tpm) -> None:
     for _ in range(6):  # more often than the TPM has session slots: nothing may be left behind
         secret = os.urandom(32)
-        assert tpm.activate(*make_credential(ek_of(tpm), tpm.ak_name(), secret), ek_name(tpm)) == secret
+        assert tpm.activate(*make_credential(endorsement_key(tpm), tpm.ak_name(), secret), ek_name(tpm)) == secret
 
 
 def test_a_credential_for_another_attestation_key_is_not_opened(tpm: Tpm) -> None:
-    credential = make_credential(ek_of(tpm), b"\0\x0b" + bytes(32), os.urandom(32))
+    credential = make_credential(endorsement_key(tpm), b"\0\x0b" + bytes(32), os.urandom(32))
     for _ in range(4):
         with pytest.raises(Refusal) as caught:
             tpm.activate(*credential, ek_name(tpm))
@@ -113,7 +106,7 @@ def test_a_credential_for_another_attestation_key_is_not_opened(tpm: Tpm) -> Non
 
 def test_a_credential_for_another_tpm_is_not_opened(tpm: Tpm, other_tcti: str) -> None:
     with open_tpm(other_tcti) as other:
-        credential = make_credential(ek_of(other), tpm.ak_name(), os.urandom(32))
+        credential = make_credential(endorsement_key(other), tpm.ak_name(), os.urandom(32))
     with pytest.raises(Refusal) as caught:
         tpm.activate(*credential, ek_name(tpm))
     assert caught.value.reason is Reason.BOX_ACTIVATION
@@ -121,7 +114,7 @@ def test_a_credential_for_another_tpm_is_not_opened(tpm: Tpm, other_tcti: str) -
 
 def test_the_session_must_be_salted_with_the_enrolled_key(tpm: Tpm, other_tcti: str) -> None:
     """The centre names another key than the one that was shown here: no secret is asked for, whoever has that key."""
-    credential = make_credential(ek_of(tpm), tpm.ak_name(), os.urandom(32))
+    credential = make_credential(endorsement_key(tpm), tpm.ak_name(), os.urandom(32))
     with open_tpm(other_tcti) as other:
         enrolled = ek_name(other)
     with pytest.raises(Refusal, match="not the enrolled one") as caught:
@@ -181,10 +174,8 @@ def test_the_attestation_key_is_the_same_every_time(tcti: str) -> None:
 
 
 def test_enrolment_gives_the_key_of_the_certificate(tpm: Tpm) -> None:
-    endorsement = read_endorsement(tpm)
-    assert endorsement.certificate_pem is not None
-    certificate = x509.load_pem_x509_certificate(endorsement.certificate_pem.encode())
-    assert certificate.public_key() == ek_of(tpm)
+    certificate = load_vendor_certificate(tpm.ek_certificate() or b"")
+    assert certificate.parsed.public_key() == endorsement_key(tpm)
 
 
 def test_a_tpm_without_persistent_key_or_certificate_has_the_same_default_key(tmp_path: Path) -> None:
@@ -192,11 +183,10 @@ def test_a_tpm_without_persistent_key_or_certificate_has_the_same_default_key(tm
     state.mkdir()
     subprocess.run(["swtpm_setup", "--tpm2", "--tpmstate", state, "--overwrite"], check=True, capture_output=True)
     with running_swtpm(state) as address, open_tpm(address) as bare:
-        endorsement = read_endorsement(bare)
         secret = os.urandom(32)
-        assert endorsement.certificate_pem is None
+        assert bare.ek_certificate() is None
         assert bare.ek_public()[: len(EK_TEMPLATE) - 256] == EK_TEMPLATE[:-256]
-        assert bare.activate(*make_credential(ek_of(bare), bare.ak_name(), secret), ek_name(bare)) == secret
+        assert bare.activate(*make_credential(endorsement_key(bare), bare.ak_name(), secret), ek_name(bare)) == secret
 
 
 def test_a_tpm_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from sdbox.attestation.credential import default_ek_name, make_credential
-from sdbox.attestation.enrolment import read_endorsement
 from sdbox.attestation.evidence import Request, collect
 from sdbox.attestation.tpm import open_tpm
 from sdbox.protocol.values import BoxId, Evidence
+from tests.service.swtpm_fixture import endorsement_key
 
 BOX = BoxId(uuid.UUID("12345678-1234-1234-1234-123456789abc"))
 REQUEST = Request(b"n" * 32, b"e" * 32, (4, 7, 11, 12, 13))
@@ -45,8 +44,7 @@ class Bus:
     def to(cls, direct: str, folder: Path) -> Bus:
         folder.mkdir()
         with open_tpm(direct) as tpm:
-            ek = load_pem_public_key(read_endorsement(tpm).public_pem.encode())
-        assert isinstance(ek, rsa.RSAPublicKey)
+            ek = endorsement_key(tpm)
         bus = cls(direct, folder, ek)
         bus.plan()
         (folder / "log").write_bytes(b"a log")

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
+from sdbox.attestation.credential import make_credential
 from sdbox.attestation.endorsement import (
     EK_USAGE,
     Anchors,
@@ -190,6 +191,11 @@ def test_row_2_the_factory_knows_the_key_of_this_serial() -> None:
     noted = hashlib.sha256(EK.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
     assert list(inventory_failures(EK.public_key(), noted)) == []
     assert [found.code for found in inventory_failures(OTHER.public_key(), noted)] == ["ek-inventory"]
+
+
+def test_a_credential_carries_exactly_32_bytes() -> None:
+    with pytest.raises(ValueError, match="32"):
+        make_credential(EK.public_key(), b"\0\x0b" + bytes(32), bytes(31))
 
 
 def test_row_3_only_the_default_template_is_an_endorsement_key() -> None:

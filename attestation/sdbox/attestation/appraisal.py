@@ -33,7 +33,7 @@ from sdbox.attestation.structures import (
     parse_signature,
 )
 from sdbox.attestation.verdict import Failure, Seen, Verdict
-from sdbox.boot.reference import ReferenceValues, contradiction
+from sdbox.boot.reference import ReferenceValues, contradiction, version_number
 from sdbox.protocol.contexts import qualifying_data_for
 from sdbox.protocol.values import BoxId, Evidence
 
@@ -177,16 +177,10 @@ def _rule_failures(reference: ReferenceValues, policy: Policy) -> Iterator[Failu
     """Rows 28 and 30."""
     if reason := contradiction(reference):
         yield failure("policy", reason)
-    if policy.minimum_image_version and _version(reference) < policy.minimum_image_version:
+    if policy.minimum_image_version and version_number(reference.image_version) < policy.minimum_image_version:
         yield failure("image-version", f"version {reference.image_version}, at least {policy.minimum_image_version}")
     if reference.uki_sha256 in policy.revoked_images:
         yield failure("image-revoked", f"image {reference.uki_sha256}")
-
-
-def _version(reference: ReferenceValues) -> int:
-    """An image whose version is not a number is older than any."""
-    text = reference.image_version
-    return int(text) if text.isascii() and text.isdigit() else -1
 
 
 __all__ = ["Expected", "Facts", "Memory", "appraise"]

@@ -61,10 +61,14 @@ def kind_failures(ek: EkPublicKey) -> Iterator[Failure]:
         yield failure("ek-template", str(error))
 
 
+def key_digest(ek: EkPublicKey) -> str:
+    """Return the SHA-256 (hex) of its SubjectPublicKeyInfo: what an inventory says of a key."""
+    return hashlib.sha256(ek.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
 def inventory_failures(ek: EkPublicKey, noted: str) -> Iterator[Failure]:
-    """Row 2: `noted` is the SHA-256 (hex) of the SubjectPublicKeyInfo that the factory wrote down for this serial."""
-    spki = ek.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if hashlib.sha256(spki).hexdigest() != noted:
+    """Row 2: `noted` is the `key_digest` that the factory wrote down for this serial."""
+    if key_digest(ek) != noted:
         yield failure("ek-inventory", "not the key on the factory's inventory")
 
 
@@ -74,7 +78,7 @@ def certificate_failures(der: bytes, ek: EkPublicKey, anchors: Anchors, now: dt.
         certificate = load_vendor_certificate(der)
         leaf = certificate.parsed
         certified = leaf.public_key()
-        is_valid = _is_valid(leaf, now)
+        is_leaf_valid = is_valid(leaf, now)
         name = leaf.issuer.rfc4514_string()[:80] or "an unnamed issuer"
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: a name whose value is a bit string
         yield failure("ek-malformed", str(error))
@@ -88,7 +92,7 @@ def certificate_failures(der: bytes, ek: EkPublicKey, anchors: Anchors, now: dt.
     chain = chain_of(certificate, anchors)
     if chain is None:
         yield failure("ek-chain", f"no way from {name} to a pinned root")
-    elif not is_valid or any(not _is_valid(one.parsed, now) for one in chain[1:]):
+    elif not is_leaf_valid or any(not is_valid(one.parsed, now) for one in chain[1:]):
         yield failure("ek-validity", "a certificate of the chain is not valid now")
 
 
@@ -150,5 +154,6 @@ def may_issue(certificate: x509.Certificate) -> bool:
     return basic.ca and usage.key_cert_sign
 
 
-def _is_valid(certificate: x509.Certificate, now: dt.datetime) -> bool:
+def is_valid(certificate: x509.Certificate, now: dt.datetime) -> bool:
+    """Whether `now` is within its dates."""
     return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc

@@ -7,16 +7,14 @@ SubjectPublicKeyInfo. Pure: no TPM library, so that the centre reads both.
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sdbox.attestation.codes import failure
 from sdbox.attestation.credential import EkPublicKey
-from sdbox.attestation.endorsement import Anchors, certificate_failures, template_failures
+from sdbox.attestation.endorsement import Anchors, certificate_failures, key_digest, template_failures
 from sdbox.attestation.keys import public_key
 from sdbox.attestation.structures import StructureError, parse_public
 from sdbox.attestation.verdict import Failure
@@ -72,11 +70,6 @@ def record_failures(record: Record, anchors: Anchors, now: dt.datetime) -> Itera
         yield from certificate_failures(record.ek_certificate, record.key(), anchors, now)
 
 
-def noted(key: EkPublicKey) -> str:
-    """Return what the inventory says of a key."""
-    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
-
-
 def read_inventory(path: Path) -> dict[str, str]:
     """Read box UUID to hash; an absent file is an empty inventory. FactoryError if it is malformed."""
     try:
@@ -90,7 +83,7 @@ def with_box(inventory: dict[str, str], record: Record, *, replace: bool = False
 
     `replace`: an operator knows why the box has another TPM now.
     """
-    box, key = str(record.box), noted(record.key())
+    box, key = str(record.box), key_digest(record.key())
     if inventory.get(box, key) != key and not replace:
         raise FactoryError(f"box {box} is on the inventory with another TPM")
     other = next((known for known, hashed in inventory.items() if hashed == key and known != box), None)

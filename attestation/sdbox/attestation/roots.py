@@ -16,7 +16,7 @@ from typing import Annotated
 
 import msgspec
 
-from sdbox.attestation.endorsement import Anchors, chain_of, may_issue
+from sdbox.attestation.endorsement import Anchors, chain_of, is_valid, may_issue
 from sdbox.attestation.vendorcert import VendorCertificate, load_vendor_certificates, pem_of
 
 LIST = "roots.json"
@@ -78,7 +78,7 @@ class Bundle:
         anchors = self.anchors()
         for entry in self.entries:
             certificate = self._certificates[entry.sha256]
-            if not certificate.parsed.not_valid_before_utc <= now <= certificate.parsed.not_valid_after_utc:
+            if not is_valid(certificate.parsed, now):
                 yield f"{entry.sha256} {entry.subject}: not valid now"
             if chain_of(certificate, anchors) is None:
                 yield f"{entry.sha256} {entry.subject}: no way to a root of the bundle"

@@ -1,10 +1,12 @@
-"""What the centre does for a box beside appraising it: the credential, the signed result, the box's history."""
+"""What the centre does for a box beside appraising it: credential, signed result, history; and what it keeps of all."""
 
 from __future__ import annotations
 
+import gc
+import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -15,11 +17,14 @@ from sdbox.attestation.ear import Subject
 from sdbox.bench.bench_way import Row
 from sdbox.bench.software_box import Ask
 from sdbox.gateway.ear import EarIssuer
+from sdbox.gateway.limits import RateLimit
 from sdbox.gateway.passes import Pass, Passes
 from sdbox.gateway.store import Store
 from sdbox.gateway.verifier import make_challenge
 
 TURNS = 300
+ENROLLED = 100_000
+SAMPLE = 2000  # boxes whose rows are written
 
 
 def centre_rows(ask: Ask, memory: Memory, output: Path) -> list[Row]:
@@ -48,6 +53,46 @@ def centre_rows(ask: Ask, memory: Memory, output: Path) -> list[Row]:
     ]
     store.close()
     return rows
+
+
+def kept_rows(asks: Sequence[Ask], memory: Memory, output: Path) -> list[Row]:
+    """Return what a gateway holds in memory once each of `asks` has passed, and on disk for ENROLLED boxes; MB.
+
+    The inventory and the history are rows of the database. In memory are the parsed keys, the facts about logs and the
+    rate limits, all bounded: `asks` are to be more than fit in.
+    """
+    limits = RateLimit(10, 60.0), RateLimit(10, 60.0)  # of boxes and of addresses
+    gc.collect()
+    before = _resident()
+    for number, ask in enumerate(asks):  # kept alive by the caller: what they free must not be reused
+        limits[0].take(str(ask.expected.box_id))
+        limits[1].take(f"2001:db8::{number:x}")
+        appraise(ask.evidence, ask.expected, memory)
+    held = _resident() - before
+    what = f"in memory, however many are enrolled: {len(memory.keys)} keys, {len(memory.logs)} logs, limits; MB"
+    return [Row(what, held / 1e6), Row(f"on disk for {ENROLLED} enrolled boxes, MB", _stored(asks, output) / 1e6)]
+
+
+def _stored(asks: Sequence[Ask], output: Path) -> float:
+    database = output / "enrolled.sqlite"
+    database.unlink(missing_ok=True)
+    store = Store(f"sqlite:///{database}")
+    passes = Passes(store)
+    pem = (
+        rsa.generate_private_key(65537, 2048).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    empty = database.stat().st_size
+    for ask in asks[:SAMPLE]:
+        store.enrol(ask.expected.box_id, pem.decode())
+        if ask.expected.previous:
+            passes.keep(ask.expected.box_id, ask.expected.ak_name or b"", ask.expected.previous, image_version="1")
+    store.close()
+    return (database.stat().st_size - empty) / SAMPLE * ENROLLED
+
+
+def _resident() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return float(pages * resource.getpagesize())
 
 
 def _key(path: Path) -> Path:

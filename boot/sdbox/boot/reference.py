@@ -21,7 +21,7 @@ from sdbox.boot.uki import measure_uki, root_hash_of, uki_sections
 
 __all__ = [
     "BootPath", "ReferenceFormatError", "ReferenceValues", "SecureBootKeys", "compute_reference", "load_keys",
-    "read_reference", "write_reference",
+    "read_reference", "version_number", "write_reference",
 ]  # fmt: skip
 
 FORMAT = 1
@@ -61,6 +61,11 @@ class ReferenceValues(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def expected(self) -> dict[int, bytes]:
         """Return the SHA-256 bank as index to 32 bytes."""
         return {int(index): bytes.fromhex(value) for index, value in self.pcrs[Bank.SHA256].items()}
+
+
+def version_number(text: str) -> int:
+    """Return an image's version as a number; -1, older than any, for one that is none."""
+    return int(text) if text.isascii() and text.isdigit() else -1
 
 
 @dataclass(frozen=True, slots=True)

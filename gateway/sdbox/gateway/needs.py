@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from sdbox.attestation.policy import ProcessorName, is_recent
+from sdbox.boot.reference import version_number
 from sdbox.gateway.verifier import Judgement
 
 
@@ -25,8 +26,7 @@ class Needs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def unmet(self, result: Judgement) -> str:
         """Return what the box lacks, in words for the record; empty if it has everything."""
         subject, model = result.subject, result.verdict.model
-        version = subject.image_version
-        number = int(version) if version.isascii() and version.isdigit() else -1
+        number = version_number(subject.image_version)
         lacks = {
             "result": not result.verdict.accepted,
             "image_profile": bool(self.image_profile) and subject.profile != self.image_profile,
