@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sdbox.agent.machine import State
+from sdbox.attestation.evidencefile import EvidenceFile
 from sdbox.attestation.tpm import open_tpm
 from sdbox.gateway.passes import Passes
 from sdbox.gateway.store import Store
@@ -87,11 +88,13 @@ def running_desk(folder: Path, *, seconds: float) -> Iterator[Desk]:
 
 
 @contextmanager
-def powered(state: Path, box_id: BoxId = BOX, *, moved: dict[int, int] | None = None) -> Iterator[Box]:
-    """Power the TPM on and measure the recorded boot into it; it loses its power without a shutdown."""
-    good = load("good")
+def powered(
+    state: Path, box_id: BoxId = BOX, *, moved: dict[int, int] | None = None, boot: EvidenceFile | None = None
+) -> Iterator[Box]:
+    """Power the TPM on and measure a `boot` into it, the recorded good one; it loses its power without a shutdown."""
+    boot = boot or load("good")
     log = state.parent / "log"
-    log.write_bytes(good.evidence.event_log)
+    log.write_bytes(boot.evidence.event_log)
     with running_swtpm(state) as tcti:
-        measure(tcti, good, moved or {})
+        measure(tcti, boot, moved or {})
         yield Box(box_id, tcti, log, log)

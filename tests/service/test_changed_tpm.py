@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,12 +14,13 @@ import pytest
 import tpm2_pytss as tss
 
 from sdbox.agent.channel.parties import Lost, Renewed
+from sdbox.attestation.evidencefile import EvidenceFile
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import Evidence
 from tests.service.gateway_box import Box
 from tests.service.recorded_box import BOX, OTHER, Desk, powered, running_desk
 from tests.service.swtpm_fixture import running_swtpm
-from tests.service.tpm_cases import MOVED, measure, relabelled
+from tests.service.tpm_cases import MOVED, before_the_phase, measure, other_firmware, relabelled
 from tests.unit.evidence_cases import load
 
 pytestmark = pytest.mark.root
@@ -77,6 +78,16 @@ def test_a_boot_that_was_measured_elsewhere(desk: Desk) -> None:
     assert desk.refusal() == "18:eventlog-replay 22:pcr-4 21:pcr-7"
 
 
+@pytest.mark.parametrize(
+    ("boot", "checks"), [(before_the_phase, "23:pcr-11"), (other_firmware, "25:firmware")], ids=["phase", "firmware"]
+)
+def test_a_boot_that_is_another_one(desk: Desk, boot: Callable[[EvidenceFile], EvidenceFile], checks: str) -> None:
+    """What a program in the initrd could show, before its phase ended; what a box with other firmware shows."""
+    with powered(desk.copy(), boot=boot(load("good"))) as box:
+        assert desk.shown(box) == "box-image"
+    assert desk.refusal() == checks
+
+
 @dataclass
 class Relabeller(Box):
     """An agent that shows PCRs 16 and 23 as 4 and 7."""
@@ -130,7 +141,7 @@ def test_the_evidence_of_another_box(desk: Desk) -> None:
 @pytest.mark.parametrize("way", ["suspended", "reset"])
 def test_a_tpm_that_restarts_under_an_open_channel(desk: Desk, way: str) -> None:
     """A suspend keeps the PCRs and is let in; a reset, with the log measured once more, is seen by its counter."""
-    state, good = desk.copy(), load("good")
+    state, good, before = desk.copy(), load("good"), len(desk.gateway.events())
 
     async def scene() -> object:
         channel = await desk.gateway.connect()
@@ -151,6 +162,9 @@ def test_a_tpm_that_restarts_under_an_open_channel(desk: Desk, way: str) -> None
     event = asyncio.run(scene())
     if way == "suspended":
         assert isinstance(event, Renewed)
+        said = [event["event"] for event in desk.gateway.events()[before:]]
+        assert said.count("attested") == 2
+        assert "refused" not in said
     else:
         assert event == Lost(Reason.BOX_EVIDENCE)
         assert desk.refusal() == "15:reset"

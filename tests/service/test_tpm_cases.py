@@ -20,6 +20,7 @@ MADE = (
     "suspended",
     "suspend-replayed",
     "phase-too-early",
+    "other-firmware",
 )
 
 

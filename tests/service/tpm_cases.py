@@ -19,13 +19,15 @@ from sdbox.attestation.evidence import Request, collect
 from sdbox.attestation.evidencefile import EvidenceFile, read_evidence, write_evidence
 from sdbox.attestation.tpm import open_tpm
 from sdbox.boot.eventlog import parse_event_log
-from sdbox.boot.eventtypes import EV_IPL
+from sdbox.boot.eventtypes import EV_EFI_PLATFORM_FIRMWARE_BLOB, EV_IPL
 from sdbox.boot.pcr import Bank
 from sdbox.boot.reference import LEAVE_INITRD
 from tests.service.swtpm_fixture import manufacture, running_swtpm
 
 MOVED = {4: 16, 7: 23}
 PHASE_PCR = 11
+# Of OVMF_CODE_4M.secboot.strictnx.fd, Debian's ovmf 2025.02-8+deb13u1; the good boot's is OVMF_CODE_4M.secboot.fd.
+OTHER_VOLUME = bytes.fromhex("143be679e8fd06d5ea31f75a939777342eb3757dbbc7f0c84849f10c37d28183")
 
 
 def record(folder: Path) -> None:
@@ -43,7 +45,8 @@ def record(folder: Path) -> None:
         before, after = _suspended(third, good)
         _write(folder, "before-suspend", before)
         _write(folder, "suspended", after)
-        _write(folder, "phase-too-early", _boot(state, _before_the_phase(good)))
+        _write(folder, "phase-too-early", _boot(state, before_the_phase(good)))
+        _write(folder, "other-firmware", _boot(state, other_firmware(good)))
 
 
 def _write(folder: Path, name: str, file: EvidenceFile) -> None:
@@ -57,7 +60,7 @@ def _boot(state: Path, good: EvidenceFile) -> EvidenceFile:
         return _quote(tcti, good, tuple(sorted(good.evidence.pcrs)))
 
 
-def _before_the_phase(good: EvidenceFile) -> EvidenceFile:
+def before_the_phase(good: EvidenceFile) -> EvidenceFile:
     """The same boot up to the initrd's last act, the log's last record: all that a program in there can show."""
     log = good.evidence.event_log
     events = parse_event_log(log).events
@@ -65,6 +68,14 @@ def _before_the_phase(good: EvidenceFile) -> EvidenceFile:
     if parse_event_log(early).events != events[:-1] or events[-1].data != LEAVE_INITRD.encode():
         raise ValueError("the log of good.json does not end with the initrd's phase")
     return replace(good, evidence=replace(good.evidence, event_log=early))
+
+
+def other_firmware(good: EvidenceFile) -> EvidenceFile:
+    """The same boot from another build of OVMF: its main volume (DXE) has another digest."""
+    log = good.evidence.event_log
+    blobs = [event for event in parse_event_log(log).events if event.type == EV_EFI_PLATFORM_FIRMWARE_BLOB]
+    changed = log.replace(blobs[-1].digests[Bank.SHA256], OTHER_VOLUME)
+    return replace(good, evidence=replace(good.evidence, event_log=changed))
 
 
 def _relabelled(state: Path, good: EvidenceFile) -> EvidenceFile:

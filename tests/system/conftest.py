@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sdbox.bench.golden import golden_firmware
+from sdbox.bench.golden import golden_rules
 from sdbox.bench.hands import Hands
 from sdbox.bench.lab import Lab
 from sdbox.bench.lab_gateway import EnrolmentFailed, GatewaySettings
@@ -49,7 +49,7 @@ def image() -> BuiltImage:
 @pytest.fixture(scope="session")
 def lab(image: BuiltImage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Campus, centre, gateway and two bubbles; the box of the bench is enrolled."""
-    with Lab(image.reference, golden_firmware(image), keep=tmp_path_factory.mktemp("lab-logs")) as lab:
+    with Lab(image.reference, golden_rules(image), keep=tmp_path_factory.mktemp("lab-logs")) as lab:
         lab.gateway.enrol(BOX, development_tpm())
         yield lab
 

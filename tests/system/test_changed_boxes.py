@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 
 from sdbox.bench.changed import Outcome, power_on
-from sdbox.bench.changes import together
+from sdbox.bench.changes import CHANGES, together
 from sdbox.bench.lab import Lab
 from sdbox.bench.stand import BOX, development_tpm
+from sdbox.boot.reference import compute_reference, load_keys, write_reference
 from sdbox.image.build import BuiltImage
+from sdbox.image.ovmf import OWNER
+from sdbox.image.request import SigningKey, development_keys
+from sdbox.image.variants import another_version
 from sdbox.qemu.tpm import manufacture
 
 from .conftest import Desk, gateway_with
@@ -24,9 +28,11 @@ from .test_link_refusals import see_refusal
 pytestmark = [pytest.mark.system, pytest.mark.root]
 BOOTS = (
     ("ignored",),
-    ("secure-boot-off",),
+    ("secure-boot-off", "configuration"),
     ("foreign-key", "extension"),
     ("grown-dbx", "addon"),
+    ("foreign-owner", "other-firmware", "command-line", "credential"),
+    ("microcode-old",),
 )
 
 
@@ -35,6 +41,16 @@ def test_a_changed_box(image: BuiltImage, lab: Lab, tmp_path: Path, pictures: Pa
     change = together(names)
     outcome = power_on(lab, image, change, tmp_path, pictures / f"changed-{'-'.join(names)}")
     assert outcome.fits(change), f"{outcome}, expected {change.code} for {change.odd}"
+
+
+@pytest.mark.parametrize("name", ["addon-words", "option-words"])
+def test_a_box_that_its_initrd_stops(image: BuiltImage, lab: Lab, tmp_path: Path, pictures: Path, name: str) -> None:
+    """Its code is on the console only: no agent starts that could show it, and the gateway hears nothing of the box."""
+    before = len(lab.gateway.events())
+    change = CHANGES[name]
+    outcome = power_on(lab, image, change, tmp_path, pictures / f"changed-{name}")  # which sees that no agent starts
+    assert outcome.fits(change), f"{outcome}, expected {change.code}"
+    assert lab.gateway.events()[before:] == []
 
 
 def last_refusal(lab: Lab) -> Outcome:
@@ -48,6 +64,18 @@ def test_an_image_below_the_minimum(desk: Desk, lab: Lab, tmp_path: Path) -> Non
     with gateway_with(lab, dataclasses.replace(lab.gateway.settings, policy=policy)):
         assert see_refusal(desk, lab, "older-image") == "box-image"
     assert last_refusal(lab) == Outcome("box-image", ("30:image-version",))
+
+
+def test_the_image_before(desk: Desk, lab: Lab, image: BuiltImage, tmp_path: Path) -> None:
+    """The box still boots it, as it is signed by us; the centre has taken it out of its references."""
+    keys = development_keys()
+    newer = another_version(image, SigningKey.named(keys, "db"), tmp_path / "newer.efi", version="2")
+    values = compute_reference(newer, load_keys(keys, str(OWNER)), image_version="2", profile=image.profile.value)
+    write_reference(values, tmp_path / "newer.json")
+    with gateway_with(lab, dataclasses.replace(lab.gateway.settings, reference=tmp_path / "newer.json")):
+        assert see_refusal(desk, lab, "image-before") == "box-image"
+    refused = last_refusal(lab)
+    assert (refused.screen, set(refused.record)) == ("box-image", {"22:pcr-4", "23:pcr-11"})
 
 
 def test_another_tpm_on_the_board(desk: Desk, lab: Lab, tmp_path: Path) -> None:

@@ -49,5 +49,5 @@ def test_microcode_below_the_minimum_is_refused_and_at_the_minimum_accepted(
         assert (refused["reason"], refused["detail"]) == ("box-microcode", f"27:microcode ({boot[0]})")
         lab.gateway.start(wanting(lab, {processor: MICROCODE}, tmp_path / "same.json"))
         hands.wait_back()
-        assert last(lab, "attested")["remarks"] == boot[0]
+        assert last(lab, "attested")["remarks"] == f"OVMF; {boot[0]}"
     assert lab.peers() == 0

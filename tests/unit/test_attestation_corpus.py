@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from sdbox.attestation.codes import CODES
-from sdbox.bench.corpus import FIRMWARE, POLICY, changes, learn
+from sdbox.bench.corpus import changes
+from sdbox.bench.golden import FIRMWARE, POLICY, learn
 from tests.unit.evidence_cases import FOLDER, cases, codes, judge
 
 SMALL = 32 * 1024
@@ -46,7 +46,6 @@ def test_what_was_recorded_is_what_the_recorder_boots() -> None:
 
 
 def test_policy_and_firmware_are_those_of_the_good_boot(tmp_path: Path) -> None:
-    shutil.copy(FOLDER / "good.json", tmp_path)
-    learn(tmp_path)
+    learn(FOLDER / "good.json", tmp_path)
     for name in (POLICY, FIRMWARE):
         assert json.loads((tmp_path / name).read_text()) == json.loads((FOLDER / name).read_text())

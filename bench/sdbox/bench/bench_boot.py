@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdbox.bench.bench_way import EMPTY_INIT_RUNS, Row
-from sdbox.bench.golden import golden_firmware
+from sdbox.bench.golden import golden_rules
 from sdbox.bench.lab import Lab
 from sdbox.bench.sight import classify
 from sdbox.bench.stand import BOX, development_tpm, machine_spec, request_for
@@ -52,7 +52,7 @@ def boot_to_card(image: BuiltImage, work: Path, console: Path) -> tuple[float, f
     The screen is looked at only once the agent says so: each look stops the machine.
     """
     tpm = development_tpm()
-    with Lab(image.reference, golden_firmware(image)) as lab:
+    with Lab(image.reference, golden_rules(image)) as lab:
         lab.gateway.enrol(BOX, tpm)
         with Machine(machine_spec(image, lab, work, copy_state(tpm, work.with_suffix(".tpm")))) as machine:
             machine.wait_console("sdbox-boot root", BOOT_SECONDS)
@@ -68,7 +68,7 @@ def boot_empty(image: BuiltImage, work: Path) -> float:
     """Return the processor seconds to an init that does nothing: same firmware, kernel, initrd, network and TPM."""
     tpm = development_tpm()
     with (
-        Lab(image.reference, golden_firmware(image)) as lab,
+        Lab(image.reference, golden_rules(image)) as lab,
         Machine(machine_spec(image, lab, work, copy_state(tpm, work.with_suffix(".tpm")))) as machine,
     ):
         machine.wait_console(EMPTY_INIT_RUNS, BOOT_SECONDS)

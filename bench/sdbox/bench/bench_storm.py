@@ -14,7 +14,7 @@ import click
 
 from sdbox.bench.bench_way import Row
 from sdbox.bench.census import Census, leaks_after, take_census
-from sdbox.bench.golden import golden_firmware
+from sdbox.bench.golden import golden_rules
 from sdbox.bench.hands import Hands, Unexpected
 from sdbox.bench.lab import Lab
 from sdbox.bench.stand import BOX, card_near, development_tpm, inside_request, machine_spec
@@ -49,7 +49,7 @@ def storm_stand(output: Path) -> Iterator[tuple[Hands, CardProcess, Lab]]:
     """Yield a box of the debug profile that asks for a card, at a gateway that lets it in."""
     with ExitStack() as stack:
         image = build_image(inside_request())
-        lab = stack.enter_context(Lab(image.reference, golden_firmware(image), keep=output / "logs"))
+        lab = stack.enter_context(Lab(image.reference, golden_rules(image), keep=output / "logs"))
         lab.gateway.enrol(BOX, development_tpm())
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=work_prefix("storm"))))
         spec = machine_spec(image, lab, work, copy_state(development_tpm(), work / "tpm"))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sdbox.bench.stand import MICROCODE
 from sdbox.host.tools import ensure_tools_tree
-from sdbox.image.ovmf import FIRMWARE, VARIABLES, EnrolledKeys, write_boot_option, write_firmware
+from sdbox.image.ovmf import FIRMWARE, STRICT_CODE, VARIABLES, EnrolledKeys, write_boot_option, write_firmware
 from sdbox.image.request import BuiltImage, SigningKey, development_keys
 from sdbox.image.variants import addon, signed_with, with_command_line, with_files_beside
 
@@ -52,6 +52,11 @@ def _secure_boot_off(image: BuiltImage, work: Path) -> BuiltImage:
     variables = work / "no-keys.fd"
     shutil.copyfile(ensure_tools_tree() / FIRMWARE / VARIABLES, variables)
     return dataclasses.replace(image, ovmf_vars=variables)
+
+
+def _other_firmware(image: BuiltImage, _: Path) -> BuiltImage:
+    """Another build of the same version, from the same package."""
+    return dataclasses.replace(image, ovmf_code=ensure_tools_tree() / FIRMWARE / STRICT_CODE)
 
 
 def _foreign_key(image: BuiltImage, work: Path) -> BuiltImage:
@@ -126,6 +131,7 @@ CHANGES: dict[str, Change] = {
         ("21:secure-boot-keys",),
         "box-image",
     ),
+    "other-firmware": Change("firmware of another build", _other_firmware, ("25:firmware",), "box-image"),
     "foreign-owner": Change("another platform key", _foreign_owner, ("21:secure-boot-keys",), "box-image"),
     "grown-dbx": Change("one more revocation in dbx than is known here", _grown_dbx, ("21:dbx",), "box-image"),
     "command-line": Change(
@@ -163,7 +169,11 @@ def together(names: Sequence[str]) -> Change:
     if len(set(checks)) != len(checks) or len({part.code for part in parts}) != 1:
         raise ValueError("one of these changes would hide another")
     return Change(
-        "; ".join(part.odd for part in parts), _all(*(part.make for part in parts)), tuple(checks), parts[0].code
+        "; ".join(part.odd for part in parts),
+        _all(*(part.make for part in parts)),
+        tuple(checks),
+        parts[0].code,
+        microcode=min(part.microcode for part in parts),
     )
 
 

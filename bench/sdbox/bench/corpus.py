@@ -10,31 +10,21 @@ tests/service/tpm_cases.py, with a software TPM.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdbox.attestation.bootchecks import microcode_of
-from sdbox.attestation.evidencefile import read_evidence
 from sdbox.bench.changed import Outcome
 from sdbox.bench.changes import CHANGES, Change
-from sdbox.bench.golden import MODEL
+from sdbox.bench.golden import FIRMWARE, POLICY, learn
 from sdbox.bench.hands import Unexpected
-from sdbox.bench.recorder import Recorder, recording
-from sdbox.boot.eventlog import parse_event_log
-from sdbox.boot.firmware import learn_profile, write_profile
-from sdbox.boot.microcode import MICROCODE_PCR
-from sdbox.boot.pcr import Bank
-from sdbox.boot.replay import VerifiedEvent, verify
+from sdbox.bench.recorder import recording
 from sdbox.host.places import cache_folder
 from sdbox.image.build import BuildRequest, BuiltImage, build_image
-from sdbox.protocol.values import Evidence
 from sdbox.qemu.child import ChildFailed
 from sdbox.qemu.deadline import Overdue
 
-POLICY, FIRMWARE = "policy.json", "firmware.json"
 VERSION = 2  # of the image: the bench's own, version 1, is the older one
 OLDER = "older-image"
 KEPT = Path("out") / "corpus"  # logs, and the box's screen in each case
@@ -52,29 +42,6 @@ def changes() -> dict[str, Change]:
     return CHANGES | {OLDER: Change("the image built before this one, signed by us", _older, checks, "box-image")}
 
 
-def _begin(recorder: Recorder, folder: Path) -> None:
-    """Record a good boot to learn from."""
-    recorder.record_unknown(folder / "good.json")
-    learn(folder)
-
-
-def learn(folder: Path) -> None:
-    """Write policy and firmware profile of FOLDER/good.json, whose machine whoever calls this vouches for."""
-    good = read_evidence((folder / "good.json").read_bytes()).evidence
-    profile = learn_profile(MODEL, good.event_log, dict(good.pcrs))
-    seen = microcode_of({MICROCODE_PCR: _measured(good)})
-    if seen is None:
-        raise ValueError("the good boot has no measurement of its microcode")
-    (folder / FIRMWARE).write_bytes(write_profile(profile))
-    (folder / POLICY).write_text(json.dumps({"microcode": {seen.name: seen.revision}}) + "\n")
-
-
-def _measured(good: Evidence) -> list[VerifiedEvent]:
-    pinned = {MICROCODE_PCR: good.pcrs[MICROCODE_PCR]}
-    log = verify(parse_event_log(good.event_log), Bank.SHA256, pinned)
-    return [event for event in log.events if event.pcr == MICROCODE_PCR]
-
-
 def record(folder: Path, names: Sequence[str]) -> bool:
     """Record the cases named; returns whether each came out as it must."""
     image = build_image(BuildRequest(output=cache_folder() / "image-corpus", image_version=VERSION))
@@ -82,7 +49,8 @@ def record(folder: Path, names: Sequence[str]) -> bool:
     fits = True
     with recording(image, KEPT) as recorder:
         if not (folder / POLICY).exists() or not (folder / FIRMWARE).exists():
-            _begin(recorder, folder)
+            recorder.record_unknown(folder / "good.json")
+            learn(folder / "good.json", folder)
         recorder.expect(folder / FIRMWARE, folder / POLICY)
         for name in names:
             change = changes()[name]

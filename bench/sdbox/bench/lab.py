@@ -1,6 +1,6 @@
 """The lab: a campus, a centre with its gateway, and bubbles, on one host, as one context manager.
 
-with Lab(image.reference, golden_firmware(image)) as lab:
+with Lab(image.reference, golden_rules(image)) as lab:
     tpm = manufacture(...)
     lab.gateway.enrol(box, tpm)
     with Machine(MachineSpec(..., uuid=box, tpm=tpm, nic=lab.network.add_tap())) as machine: ...
@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from sdbox.bench.bubble import BENCH_BUBBLES, Bubble, BubbleSpec
-from sdbox.bench.lab_gateway import GatewayProcess, GatewaySettings
+from sdbox.bench.lab_gateway import GatewayProcess, GatewaySettings, Rules
 from sdbox.bench.lab_wireguard import peers
 from sdbox.bench.network import Network
 from sdbox.host.pki import ensure_development_pki
@@ -30,19 +30,19 @@ class Lab:
     def __init__(
         self,
         reference: Path,
-        firmware: Path | None = None,
+        rules: Rules | None = None,
         *,
         bubbles: Sequence[BubbleSpec] = BENCH_BUBBLES,
         keep: Path | None = None,
     ) -> None:
-        """`reference`, `firmware`: of the images and the firmware let in, any firmware if there is none.
+        """`reference`: of the images let in; `rules`: of the box beyond its image, any box if there are none.
 
         `keep`: logs are copied there when the lab ends.
         """
         self.work = Path(tempfile.mkdtemp(prefix=work_prefix("lab")))
         self.network = Network(self.work, [spec.project for spec in bubbles])
         self.bubbles = {spec.project: Bubble(spec, self.network, self.work) for spec in bubbles}
-        settings = GatewaySettings.development(ensure_development_pki(), reference, firmware)
+        settings = GatewaySettings.development(ensure_development_pki(), reference, rules)
         self.gateway = GatewayProcess(settings, self.network.centre, list(self.bubbles.values()), self.work)
         self._keep = keep
         self._stack = ExitStack()

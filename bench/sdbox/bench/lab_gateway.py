@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -29,6 +29,14 @@ class EnrolmentFailed(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
+class Rules:
+    """What boxes are held against beyond their image: a firmware profile and a policy.json."""
+
+    firmware: Path
+    policy: Path
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """What the gateway is started with; change a copy (`dataclasses.replace`) to make it refuse."""
 
@@ -46,10 +54,11 @@ class GatewaySettings:
     fresh: tuple[str, ...] = ()  # projects whose bubble wants a fresh finger
 
     @classmethod
-    def development(cls, pki: DevelopmentPki, reference: Path, firmware: Path | None = None) -> GatewaySettings:
+    def development(cls, pki: DevelopmentPki, reference: Path, rules: Rules | None = None) -> GatewaySettings:
         """Return the settings under which everything of the development set-up is accepted."""
         files = (pki.certificate("gateway"), pki.key("gateway"), pki.certificate("card-ca"), pki.key("ear"))
-        return cls(*files, reference, card_key=pki.key("card-ca"), firmware=(firmware,) if firmware else ())
+        settings = cls(*files, reference, card_key=pki.key("card-ca"))
+        return replace(settings, policy=rules.policy, firmware=(rules.firmware,)) if rules else settings
 
 
 class GatewayProcess:

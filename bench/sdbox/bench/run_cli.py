@@ -18,7 +18,7 @@ from rich.console import Console
 
 from sdbox.bench import doctor, way
 from sdbox.bench.commands import BadCommandError, Command, parse_script, run_prompt, run_script
-from sdbox.bench.golden import golden_firmware
+from sdbox.bench.golden import golden_rules
 from sdbox.bench.hands import Hands, Unexpected
 from sdbox.bench.lab import Lab
 from sdbox.bench.network import clean_up
@@ -131,12 +131,12 @@ def stand_up(variant: str, timeline: Timeline, output: Path, *, window: bool) ->
         with step("software TPM"):
             tpm = development_tpm()
         clean_up(Path(tempfile.gettempdir()))  # what killed runs left behind
-        with step("firmware profile of the box, learnt from a boot of its own the first time"):
-            firmware = golden_firmware(image)
+        with step("what the box is held against, learnt from a boot of its own the first time"):
+            rules = golden_rules(image)
         with step("gateway, network and bubbles"):
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=work_prefix("run"))))
             stack.callback(keep_logs, work, output / "logs")
-            lab = stack.enter_context(Lab(image.reference, firmware, keep=output / "logs"))
+            lab = stack.enter_context(Lab(image.reference, rules, keep=output / "logs"))
             lab.gateway.enrol(BOX, tpm)
             spec = machine_spec(image, lab, work, copy_state(tpm, work / "tpm"))
         timeline.start = time.monotonic()

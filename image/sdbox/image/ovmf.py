@@ -15,6 +15,7 @@ from sdbox.image.command import run
 
 FIRMWARE = Path("usr/share/OVMF")
 CODE, VARIABLES = "OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.fd"
+STRICT_CODE = "OVMF_CODE_4M.secboot.strictnx.fd"  # the same but for its rules on memory: not what our boxes have
 LOADER_PATH = r"\EFI\BOOT\BOOTX64.EFI"
 GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"  # EFI_GLOBAL_VARIABLE
 ACTIVE = 1  # LOAD_OPTION_ACTIVE

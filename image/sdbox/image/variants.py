@@ -4,6 +4,7 @@ empty init to measure against. The root tree is not built again.
 
 from __future__ import annotations
 
+import re
 import stat
 from pathlib import Path
 from uuid import UUID
@@ -47,6 +48,16 @@ def with_command_line(image: BuiltImage, key: SigningKey, disk: Path, *, extra: 
     make_unsigned_uki(UkiParts(image.kernel, image.initrd, image.os_release, text), raw)
     sign_file(raw, key, uki)
     return _with_loader(image, uki, disk)
+
+
+def another_version(image: BuiltImage, key: SigningKey, uki: Path, *, version: str) -> Path:
+    """Write `uki`, signed with `key`: the image's under another version; kernel, initrd and root are the same."""
+    raw, named = uki.with_suffix(".unsigned.efi"), uki.with_suffix(".release")
+    text = image.os_release.read_text(encoding="utf-8")
+    named.write_text(re.sub(r"^IMAGE_VERSION=.*$", f"IMAGE_VERSION={version}", text, flags=re.MULTILINE), "utf-8")
+    make_unsigned_uki(UkiParts(image.kernel, image.initrd, named, image.cmdline.read_text(encoding="ascii")), raw)
+    sign_file(raw, key, uki)
+    return uki
 
 
 def with_files_beside(image: BuiltImage, disk: Path, *files: Path) -> Path:
