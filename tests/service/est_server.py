@@ -39,9 +39,11 @@ class EstServer:
     status: int = 200
     body: bytes | None = None
     requests: list[str] = field(default_factory=list)
+    authorization: str | None = None  # that every request must have; None: that none may have
 
     def settings(self, *, basic: bool = False) -> dict[str, object]:
-        """Return what the gateway is told."""
+        """Return what the gateway is told; the server wants just that."""
+        self.authorization = BASIC if basic else None
         told = {"url": f"https://localhost:{self.port}/cards", "trust": str(self.folder / "est-ca.pem")}
         if basic:
             told |= {"user": "gateway", "password_file": str(self.folder / "password")}
@@ -52,7 +54,7 @@ class EstServer:
         self.requests.append(path)
         if path != PATH:
             return 404, b""
-        if headers.get("authorization") not in (None, BASIC):
+        if headers.get("authorization") != self.authorization:
             return 401, b""
         if headers.get("content-type") != "application/pkcs10" or headers.get("content-transfer-encoding") != "base64":
             return 400, b""
