@@ -88,6 +88,6 @@ def test_a_record_that_cannot_be_written_keeps_no_connection_open(bench: Bench) 
             finally:
                 database.execute("ALTER TABLE away RENAME TO record")
                 database.close()
-            assert bench.peers() == 0
+            await until("the peer to go", lambda: bench.peers() == 0)
 
     asyncio.run(way())

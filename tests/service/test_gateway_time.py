@@ -95,11 +95,10 @@ def test_a_revocation_that_cannot_be_looked_up_ends_the_session(bench: Bench) ->
 def test_a_database_that_does_not_answer_ends_no_gateway(bench: Bench) -> None:
     async def way() -> None:
         before = reported(bench)
-        async with bench.opened() as (channel, grant, _signer):
-            away, back = "ALTER TABLE revocations RENAME TO away", "ALTER TABLE away RENAME TO revocations"
-            with without(bench, away, back):
-                await until("the error to be told", lambda: reported(bench) > before)
-            await channel.heartbeat(grant.session)
+        away, back = "ALTER TABLE revocations RENAME TO away", "ALTER TABLE away RENAME TO revocations"
+        with without(bench, away, back):
+            await until("the error to be told", lambda: reported(bench) > before)
+        async with bench.opened() as (_channel, grant, _signer):
             done = await asyncio.to_thread(bench.gateway.command, "revoke", "--session", grant.session)
             assert done.returncode == 0, done.stderr
             await until("the session to end", lambda: bench.peers() == 0)

@@ -97,10 +97,12 @@ class Conversation:
                 async with self._lock:
                     await self._take(message)
         except WireError as error:
+            await self._end_session("connection-lost")  # the record may take its time (S6)
             await self._note("refused", reason=Reason.PROTOCOL, detail=str(error))
         except (StreamClosedError, TimeoutError):
             # Another TPM than the enrolled one can not open the credential: such a box has nothing to answer with.
             unanswered = self._state is ChannelState.CHALLENGED
+            await self._end_session("connection-lost")
             await self._note("left", detail="5:credential without an answer" if unanswered else "")
         if self._fault is not None:
             raise self._fault
