@@ -92,7 +92,9 @@ def forget_clock(lab: Lab) -> None:
 
 
 @pytest.fixture
-def desk(saved: SavedMachine, lab: Lab, pictures: Path, request: pytest.FixtureRequest, tmp_path: Path) -> Desk:
+def desk(
+    saved: SavedMachine, lab: Lab, pictures: Path, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Desk]:
     """Give restored boxes; after each test no tunnel peer may be left at the gateway."""
 
     @contextmanager
@@ -104,4 +106,5 @@ def desk(saved: SavedMachine, lab: Lab, pictures: Path, request: pytest.FixtureR
             hands.projects = card.projects or PROJECTS
             yield hands
 
-    return sit_down
+    yield sit_down
+    assert lab.peers() == 0

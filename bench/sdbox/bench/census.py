@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+import zlib
 from typing import Final
 
 import msgspec
@@ -14,7 +15,11 @@ from sdbox.qemu.machine import Machine
 ASK_SECONDS: Final = 60.0
 SETTLE_LOOKS: Final = 4
 SETTLE_SECONDS: Final = 5.0
-# Typed as one line into the box's shell. RssAnon: what a process has taken for itself.
+UNPACK: Final = (
+    'import base64, sys, zlib; print("\\nlistens", flush=True); '
+    "exec(zlib.decompress(base64.b64decode(sys.stdin.readline())))"
+)
+# RssAnon: what a process has taken for itself.
 COUNT: Final = r"""
 import glob, json
 def read(path):
@@ -70,7 +75,10 @@ class Census(msgspec.Struct, frozen=True):
 def run_in_box(machine: Machine, program: str, word: str, seconds: float = ASK_SECONDS) -> str:
     """Run a Python program in a box of the debug profile; the text that it prints between `word` and `end`."""
     since = machine.console.mark()
-    machine.type_console(f"echo {base64.b64encode(program.encode()).decode()} | base64 -d | python3 -\n")
+    # Typed to Python and not to the shell, whose line editor is slow; packed, because a terminal's line has 4096 bytes.
+    machine.type_console(f"python3 -c '{UNPACK}'\n")
+    machine.console.wait("^listens$", seconds, since=since)
+    machine.type_console(base64.b64encode(zlib.compress(program.encode(), 9)).decode() + "\n")
     return machine.console.wait(rf"^{word} (?P<said>.*) end$", seconds, since=since)["said"]
 
 

@@ -38,6 +38,7 @@ class Card:
     variant: str = "sc-hsm-bio"
     projects: tuple[str, ...] = ("atlas", "boreal", "cassini")
     options: tuple[str, ...] = ()
+    pin: str = ""  # instead of the development PIN
 
 
 def is_token(variant: str) -> bool:
@@ -86,13 +87,13 @@ def card_near(machine: Machine, card: Card) -> Iterator[CardAtHand]:
     options = ("--card-root", str(pki.key("card-root")), *card.options)
     if variant_named(card.variant).wants_box_sensor:
         options += ("--sensor", f"unix:{machine.plug_sensor()}")
-    spec = CardSpec(card.variant, card.projects, pki.certificate("card-ca"), pki.key("card-ca"), options)
+    spec = CardSpec(card.variant, card.projects, pki.certificate("card-ca"), pki.key("card-ca"), options, card.pin)
     with CardProcess(spec, machine.spec, machine.spec.work) as process:
         yield process
 
 
 def _token_near(machine: Machine, card: Card) -> SoftToken:
-    if card.options:
+    if card.options or card.pin:
         raise ValueError("a token takes no options of the card emulator")
     pki = ensure_development_pki()
     issuer = Issuer.load(pki.certificate("card-ca"), pki.key("card-ca"))

@@ -6,15 +6,16 @@ not take the bench with it, and the bench can kill it as a card torn out is.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from sdbox.qemu.child import Child
 from sdbox.qemu.deadline import Overdue, wait_for
@@ -32,6 +33,7 @@ class CardSpec:
     issuer: Path
     issuer_key: Path
     options: tuple[str, ...] = ()  # further options of `card emulate`, such as ("--fault", NAME)
+    pin: str = ""  # the card's, instead of the emulator's own
 
 
 class CardProcess:
@@ -51,7 +53,10 @@ class CardProcess:
             "--issuer-key",
             str(card.issuer_key),
         ]
-        self._child = Child("card", [*argv, *card.options], work / "card.log", pipes=True)
+        with ExitStack() as stack:
+            fds = [stack.enter_context(_pin_pipe(card.pin)).fileno()] if card.pin else []
+            options = [*card.options, *(word for fd in fds for word in ("--pin-fd", str(fd)))]
+            self._child = Child("card", [*argv, *options], work / "card.log", pipes=True, pass_fds=fds)
         self._events: list[tuple[str, float]] = []
         self._reader = threading.Thread(target=self._read, name="card events", daemon=True)
         self._reader.start()
@@ -133,3 +138,11 @@ class CardProcess:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _pin_pipe(pin: str) -> BinaryIO:
+    """Return the end from which the PIN can be read: it is in no argument list."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as pipe:
+        pipe.write(pin.encode())
+    return os.fdopen(reader, "rb")
