@@ -74,13 +74,12 @@ def test_a_tpm_of_a_pinned_vendor_is_enrolled(factory: Factory) -> None:
 def test_a_certificate_in_der_does_as_well(factory: Factory, tmp_path: Path) -> None:
     der = x509.load_pem_x509_certificate(factory.tpm.ek_certificate.read_bytes()).public_bytes(Encoding.DER)
     (tmp_path / "ek.crt").write_bytes(der + bytes(100))  # as it lies in a larger NV index
-    box, given = str(uuid4()), ("--ek-certificate", str(tmp_path / "ek.crt"))
-    assert factory.enrol(*given, box=box, tpm_roots=str(factory.roots)) == (0, "")
+    assert factory.enrol("--ek-certificate", str(tmp_path / "ek.crt"), tpm_roots=str(factory.roots)) == (0, "")
     audit = subprocess.run(
         [COMMAND, "audit", "--config", factory.site.write()], capture_output=True, timeout=60, check=True
     )
     last = json.loads(audit.stdout.splitlines()[-1])
-    assert (last["event"], last["box"], last["quirks"]) == ("enrolled", box, "padding")
+    assert (last["event"], last["box"], last["quirks"]) == ("enrolled", BOX, "padding")
 
 
 def test_row_1_no_certificate_or_one_of_another_maker_is_refused(factory: Factory, tmp_path: Path) -> None:
