@@ -17,7 +17,7 @@ from sdbox.protocol.values import CardIdentity
 from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.client_renewal import CardRenewal
 from sdbox.smartcard.variants import Renewal, variant_named
-from tests.contract.test_smartcard_variants import Stage, card_stage, softhsm_stage
+from tests.contract.card_stage import Stage, card_stage, softhsm_stage
 from tests.service.smartcard_cases import cases
 from tests.unit.channel_certificates import Authority
 

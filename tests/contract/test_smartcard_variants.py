@@ -1,77 +1,25 @@
 """What every variant must do alike: status, a wrong login, a right login, containers, signatures, the end.
 
 The agent relies on exactly this. Each emulated variant is met twice: with this host's OpenSC and with the box's own.
-Each card holds as many of the PROJECTS as its variant allows, with keys of the first kind that the variant names.
+Each card holds as many of three projects as its variant allows, with keys of the first kind that the variant names.
 """
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from sdbox.bench.card_emulated import emulated_card
-from sdbox.bench.card_places import places, stack_named
-from sdbox.bench.card_reader import READER, running_pcscd
-from sdbox.bench.card_stack import Stack
-from sdbox.bench.softtoken import PIN
+from sdbox.bench.card_places import stack_named
 from sdbox.protocol.authenticator_request import SCHEMES
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.certificates import Scheme, is_signed_by, public_key_of
-from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.values import LoginMethod, LoginRefused
-from sdbox.smartcard.variants import Variant, variant_named
-from sdbox.smartcard.virtual.personalise import Issuer, Project, fill_containers
-from tests.service.smartcard_bench import make_softhsm_token
+from tests.contract.card_stage import Stage, card_stage, softhsm_stage
 from tests.service.smartcard_cases import cases
 
 pytestmark = pytest.mark.root
-PROJECTS = ("atlas", "boreal", "cassini")
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A card that is in, and how its holder behaves."""
-
-    variant: Variant
-    reader: str
-    stack: Stack
-    finger: Callable[[str], None]
-
-    def credential(self, *, right: bool) -> bytearray | None:
-        if self.variant.login.method is LoginMethod.FINGER:
-            self.finger("good" if right else "wrong")
-            return None
-        return bytearray((PIN if right else "654321").encode())
-
-    @property
-    def projects(self) -> list[str]:
-        return list(PROJECTS[: self.variant.containers])
-
-    async def start(self) -> CardWorker:
-        return await CardWorker.start(self.variant, self.reader, python=self.stack.python)
-
-
-@contextmanager
-def card_stage(name: str, stack: Stack) -> Iterator[Stage]:
-    variant = variant_named(name)
-    projects, keys = PROJECTS[: variant.containers], ["--keys", variant.kinds[0]]
-    with running_pcscd(stack) as pcscd, emulated_card(pcscd, name, projects, keys) as card:
-        card.insert()
-        stack.wait_for_card(READER)
-        yield Stage(variant, READER, stack, lambda finger: card.tell(f"auto {finger}"))
-
-
-@contextmanager
-def softhsm_stage(stack: Stack) -> Iterator[Stage]:
-    with tempfile.TemporaryDirectory(dir=places().folder) as folder:
-        make_softhsm_token(Path(folder), fill_containers([Project(name) for name in PROJECTS], Issuer.create()))
-        yield Stage(variant_named("softhsm"), "", stack, lambda _finger: None)
 
 
 @pytest.fixture(params=cases("softhsm"), ids="-".join)

@@ -1,4 +1,7 @@
-"""S7 with a real card: whatever users do in whatever order, a VERIFY is an act of theirs, and the last one a yes."""
+"""S7 with real cards: whatever users do in whatever order, a VERIFY is an act of theirs, and the last one a yes.
+
+Each example has its own agent and emulated cards: there are few. tests/service/test_agent_tries_scripted.py has many.
+"""
 
 from __future__ import annotations
 
@@ -7,121 +10,83 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from sdbox.agent.events import Acknowledge, Cancel, Confirm, Event, Pick, SwitchKey
 from sdbox.agent.machine import State
-from sdbox.bench.card_emulated import EmulatedCard
-from sdbox.bench.card_reader import Pcscd, running_pcscd
-from sdbox.bench.softtoken import PIN
-from tests.service.agent_bench import AgentBench
+from sdbox.bench.card_emulated import POLLED, EmulatedCard
+from sdbox.bench.card_reader import Pcscd, running_pcscd, wait_for
+from sdbox.smartcard.values import LoginMethod
+from sdbox.smartcard.variants import variant_named
 from tests.service.card_agent import agent_at_reader, issued_card
 from tests.service.gateway_bench import Bench, running_bench
+from tests.service.tries_hands import ACTS, EXAMPLES, LAST, Hands, TurnedClock, Verified
 
 pytestmark = pytest.mark.root
-RESTING = (
-    *(State.INSERT_CARD, State.FINGER, State.PIN, State.PICK, State.SESSION, State.PICKER),
-    *(State.LAST_FINGER, State.LAST_PIN, State.REFUSED_FINGER, State.REFUSED_PIN, State.REFUSED_CARD),
-)
-EVENTS: dict[str, Event] = {
-    "acknowledge": Acknowledge(),
-    "confirm": Confirm(),
-    "cancel": Cancel(),
-    "pick": Pick("boreal"),  # its bubble wants a fresh finger
-    "switch": SwitchKey(),
-}
-# The acts that may each begin one VERIFY; a PIN is one too.
-BEGINNERS = {"insert", "acknowledge", "confirm", "pick", "wrong-pin", "right-pin"}
-# Mistakes and going on are more frequent than they are in life: the last try must be reached.
-ACTS = st.sampled_from(
-    4 * ["wrong"] + 4 * ["acknowledge"] + 2 * ["confirm", "insert"] + ["right", "cancel", "remove", "pick", "switch"]
-)
+OTHER = {"sc-hsm-bio": "piv", "piv": "sc-hsm-bio", "piv-occ": "piv"}
 
 
-@dataclass
-class Hands:
-    """A user, and what they did. `agreed` holds how many VERIFYs there had been at each yes to the last try."""
+class RealCards:
+    """Two emulated cards, of which one is in hand."""
 
-    agent: AgentBench
-    card: EmulatedCard
-    inside: bool = False
-    begun: int = 0
-    agreed: set[int] = field(default_factory=set)
+    def __init__(self, card: EmulatedCard, names: list[str]) -> None:
+        self._card, self._hands = card, [(_verified(name), {"tries": 3}) for name in names]
+        self._read = 0
 
-    async def do(self, act: str) -> None:
-        state = self.agent.agent.state
-        if act in {"wrong", "right"} and state is State.PIN:
-            act = f"{act}-pin"
-        self.begun += act in BEGINNERS
-        if act == "confirm" and state in {State.LAST_FINGER, State.LAST_PIN}:
-            self.agreed.add(verifies(self.card))
-        if act in {"insert", "remove"}:
-            await self._move(act)
-        elif act in EVENTS:
-            self.agent.agent.post(EVENTS[act])
-        elif act.endswith("-pin"):
-            self.agent.agent.submit_pin(bytearray((PIN if act == "right-pin" else "999999").encode()))
-        else:
-            await self._touch("good" if act == "right" else "wrong")
-        await self._rest()
+    @property
+    def verified(self) -> Verified:
+        return self._hands[0][0]
 
-    async def _move(self, act: str) -> None:
-        if (act == "insert") is not self.inside:
-            await asyncio.to_thread(self.card.insert if act == "insert" else self.card.remove)
-            self.inside = not self.inside
-            wanted = (State.INSERT_CARD,) if act == "remove" else tuple(set(RESTING) - {State.INSERT_CARD})
-            await self.agent.until(*wanted)
+    @property
+    def tries(self) -> int:
+        return self._hands[0][1]["tries"]
 
-    async def _touch(self, finger: str) -> None:
-        before = len(self.card.events)
-        self.card.tell(f"touch {finger}")
-        await happens(lambda: any(event.startswith("sensor") for event in self.card.events[before:]))
-        if self.card.events[-1] != "sensor off":
-            await happens(lambda: self.agent.agent.state is not State.FINGER)
+    def verifies(self) -> int:
+        found = self._card.verifies
+        fresh, self._read = self._card.events[self._read :], len(self._card.events)
+        for event in fresh:
+            if told := re.fullmatch(r"verify tries=(\d+)", event):
+                self._hands[0][1]["tries"] = int(told[1])
+        return found
 
-    async def _rest(self) -> None:
-        """Wait until nothing goes on by itself: with a finger awaited, until the sensor waits."""
-        await asyncio.sleep(0.02)  # what was posted is taken
-        await self.agent.until(*RESTING)
-        if self.agent.agent.state is State.FINGER:
-            await happens(lambda: waits(self.card))
+    def waits(self) -> bool:
+        said = [event for event in self._card.events if event.startswith("sensor") and event != "sensor off"]
+        return said[-1:] == ["sensor wait"]
 
+    def insert(self) -> None:
+        self._card.insert()
 
-async def happens(condition: object, seconds: float = 20.0) -> None:
-    assert callable(condition)
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited for the card"
-        await asyncio.sleep(0.005)
+    def remove(self) -> None:
+        self._card.remove()
+
+    def swap(self) -> None:
+        self._card.tell("swap")
+        self._hands.reverse()
+
+    def unplug(self) -> None:
+        self._card.tell("unplug")
+        self._card.expect("reader out")
+
+    def plug(self) -> None:
+        time.sleep(POLLED)  # as for an insertion: see `EmulatedCard.insert`
+        self._card.tell("plug")
+        self._card.expect("reader in")
+
+    def touch(self, finger: str) -> bool:
+        before = len(self._card.events)
+        self._card.tell(f"touch {finger}")
+        wait_for(lambda: any(event.startswith("sensor") for event in self._card.events[before:]), "the sensor to say")
+        return self._card.events[-1] != "sensor off"
 
 
-def waits(card: EmulatedCard) -> bool:
-    said = [event for event in card.events if event.startswith("sensor") and event != "sensor off"]
-    return bool(said) and said[-1] == "sensor wait"
-
-
-def verifies(card: EmulatedCard) -> int:
-    """Return how many VERIFYs were begun: each lets the sensor wait, or has compared a PIN."""
-    return sum(event == "sensor wait" for event in card.events) or card.verifies
-
-
-def last_tries(card: EmulatedCard) -> list[int]:
-    """Return which VERIFYs, counted from 0, began with one try left."""
-    found, tries, number = [], 3, 0
-    sensor = "sensor wait" in card.events
-    for event in card.events:
-        if event == "sensor wait" or (not sensor and event.startswith("verify ")):
-            if tries == 1:
-                found.append(number)
-            number += 1
-        if told := re.fullmatch(r"verify tries=(\d+)", event):
-            tries = int(told[1])
-    return found
+def _verified(name: str) -> Verified:
+    variant = variant_named(name)
+    if variant.login.method is LoginMethod.PIN:
+        return Verified.PIN
+    return Verified.TEMPLATE if variant.wants_box_sensor else Verified.SENSOR
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +107,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("variant", ["sc-hsm-bio", "piv"])
+@pytest.mark.parametrize("variant", OTHER)
 def test_a_verify_is_an_act_of_the_user_and_the_last_one_a_yes(
     bench: Bench, pcscd: Pcscd, folder: Path, variant: str
 ) -> None:
@@ -152,23 +117,26 @@ def test_a_verify_is_an_act_of_the_user_and_the_last_one_a_yes(
         max_examples=6, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate],
         suppress_health_check=[HealthCheck.too_slow],
     )  # fmt: skip
-    @example(acts=["wrong", "acknowledge", "wrong", "acknowledge", "acknowledge", "right", "confirm", "right"])
-    @example(acts=["wrong", "acknowledge", "wrong", "remove", "insert", "acknowledge", "right", "confirm", "wrong"])
+    @example(acts=EXAMPLES[0])
+    @example(acts=EXAMPLES[1])
+    @example(acts=EXAMPLES[2])
+    @example(acts=EXAMPLES[3])
     @given(acts=st.lists(ACTS, min_size=8, max_size=16))
     def play(acts: list[str]) -> None:
-        with issued_card(bench, pcscd, folder, ("atlas", "boreal"), variant=variant) as card:
+        other = ("--other", f"{OTHER[variant]}:atlas,boreal")
+        with issued_card(bench, pcscd, folder, ("atlas", "boreal"), *other, variant=variant) as card:
 
             async def scene() -> None:
-                async with agent_at_reader(bench, folder) as agent:
+                clock = TurnedClock()
+                async with agent_at_reader(bench, folder, clock=clock.card_clock()) as agent:
                     await agent.until(State.INSERT_CARD)
-                    hands = Hands(agent, card)
+                    hands = Hands(agent, RealCards(card, [variant, OTHER[variant]]), clock)
                     for act in ["insert", *acts]:
                         await hands.do(act)
                         reached.add(agent.agent.state)
-                        assert verifies(card) <= hands.begun, (acts, card.events)
-                        assert set(last_tries(card)) <= hands.agreed, (acts, card.events)
 
             asyncio.run(scene())
 
     play()
-    assert reached & {State.LAST_FINGER, State.LAST_PIN}, "no example came as far as the last try"
+    assert reached & LAST, "no example came as far as the last try"
+    assert State.LOCKED in reached

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -25,6 +24,7 @@ from sdbox.smartcard.variants import variant_named
 from sdbox.smartcard.virtual.boxsensor import BoxSensor, sensor_line
 from sdbox.smartcard.virtual.fingers import capture, finger_named
 from sdbox.smartcard.virtual.piv_references import FINGER_LIMITS
+from tests.service.worker_memory import memory_of
 from tests.unit.minutiae_records import Row, record
 
 pytestmark = pytest.mark.root
@@ -110,7 +110,7 @@ def test_the_worker_keeps_no_template(pcscd: Pcscd) -> None:
         async def scene() -> None:
             async with await start() as worker:
                 await worker.login(None)
-                memory = _memory_of(worker.pid)
+                memory = memory_of(worker.pid)
                 assert memory.count(b"PIV 9A") > 0, "it is the worker's memory that was read"
                 assert [part for part in _pieces(touch) if part in memory] == []
                 assert [part for part in _pieces(template) if part in memory] == []
@@ -125,15 +125,3 @@ def test_the_worker_keeps_no_template(pcscd: Pcscd) -> None:
 def _pieces(data: bytes | bytearray, size: int = 12) -> list[bytes]:
     """Return pieces that are too long to be in a memory by chance."""
     return [bytes(data[start : start + size]) for start in range(0, len(data) - size, size)]
-
-
-def _memory_of(pid: int) -> bytes:
-    parts = []
-    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            span, rights, *_ = line.split()
-            if rights.startswith("rw"):
-                start, end = (int(value, 16) for value in span.split("-"))
-                memory.seek(start)
-                parts.append(memory.read(end - start))
-    return b"".join(parts)

@@ -121,25 +121,6 @@ def test_a_card_put_in_while_the_sensor_waits_gets_no_template(pcscd: Pcscd, *, 
         assert "sensor template" in old.events
 
 
-def test_a_swapped_card_signs_nothing(pcscd: Pcscd) -> None:
-    with emulated_card(pcscd, NAME, ("atlas",)) as old, emulated_card(pcscd, NAME, ("boreal",)) as new:
-        old.insert()
-        old.tell("auto good")
-
-        async def scene() -> None:
-            worker = await start()
-            identity = await worker.login(None)
-            old.remove()
-            new.insert()
-            await asyncio.to_thread(wait_for, sees_card, "PC/SC to see the other card")
-            with pytest.raises(Refusal):
-                await worker.sign(identity.containers[0].key_id, b"content", OFFERED)
-            await worker.close()
-
-        asyncio.run(scene())
-        assert "sign" not in [*old.events, *new.events]
-
-
 def test_a_card_without_a_finger_is_told(pcscd: Pcscd) -> None:
     with emulated_card(pcscd, NAME, options=["--finger", ""]) as card:
         card.insert()

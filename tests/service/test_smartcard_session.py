@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from sdbox.bench.card_reader import READER, Pcscd, running_pcscd, sees_card, wai
 from sdbox.bench.softtoken import PIN
 from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.smartcard.certificates import Scheme, is_signed_by, public_key_of
-from sdbox.smartcard.client import RESET_DEADLINE, CardWorker
+from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.values import LoginRefused
 from sdbox.smartcard.variants import variant_named
 
@@ -78,31 +77,6 @@ def test_wrong_finger_spends_one_try_until_the_card_is_blocked(pcscd: Pcscd) -> 
 
         asyncio.run(scene())
         assert card.verifies == 3, "a blocked card must not be asked again"
-
-
-@pytest.mark.parametrize("name", ["sc-hsm-bio", "piv"])
-def test_the_last_try_is_left_alone_without_the_users_word(pcscd: Pcscd, name: str) -> None:
-    with emulated_card(pcscd, name) as card:
-        card.insert()
-        card.tell("auto wrong")
-        finger = name == "sc-hsm-bio"
-
-        async def scene() -> None:
-            async with await start(name) as worker:
-                for _ in range(2):
-                    with pytest.raises(LoginRefused):
-                        await worker.login(None if finger else bytearray(b"654321"))
-                for _ in range(2):
-                    with pytest.raises(LoginRefused) as refused:
-                        await worker.login(None if finger else bytearray(b"654321"))
-                    assert (refused.value.reason, refused.value.tries) == (Reason.CARD_LAST_TRY, 1)
-                assert card.verifies == 2
-                card.tell("auto good")
-                pin = None if finger else bytearray(PIN.encode())
-                assert len((await worker.login(pin, last_try=True)).containers) == 2
-
-        asyncio.run(scene())
-        assert card.verifies == 3
 
 
 def test_nobody_touches_and_no_try_is_lost(pcscd: Pcscd) -> None:
@@ -200,48 +174,6 @@ def test_removal_in_a_session_ends_signing(pcscd: Pcscd) -> None:
 
         asyncio.run(scene())
         assert "sign" not in card.events
-
-
-def test_a_swapped_card_is_not_taken_for_the_old_one(pcscd: Pcscd) -> None:
-    with emulated_card(pcscd, "sc-hsm-bio", ("atlas",)) as old, emulated_card(pcscd, "sc-hsm-bio", ("boreal",)) as new:
-        old.insert()
-        old.tell("auto good")
-        new.tell("auto good")
-
-        async def scene() -> None:
-            worker = await start("sc-hsm-bio")
-            identity = await worker.login(None)
-            old.remove()
-            new.insert()
-            await asyncio.to_thread(wait_for, sees_card, "PC/SC to see the other card")
-            with pytest.raises(Refusal):
-                await worker.sign(identity.containers[0].key_id, b"content", [P256])
-            with pytest.raises(Refusal):
-                await worker.status()
-            await worker.close()
-
-        asyncio.run(scene())
-        assert new.verifies == 0
-        assert "sign" not in new.events
-
-
-def test_a_mute_card_runs_into_the_deadline(pcscd: Pcscd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdbox.smartcard.client.CALL_DEADLINE", 10.0)
-    with emulated_card(pcscd, "sc-hsm-bio", options=["--fault", "mute"]) as card:
-        card.insert()
-
-        async def scene() -> None:
-            worker = await start("sc-hsm-bio")
-            await worker.status()
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await worker.login(None)
-            begun = time.monotonic()
-            await worker.close()
-            assert time.monotonic() - begun < 1.0 + RESET_DEADLINE
-            assert not is_alive(worker.pid)
-
-        asyncio.run(scene())
 
 
 def test_the_worker_leaks_nothing(pcscd: Pcscd) -> None:

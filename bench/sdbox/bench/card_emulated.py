@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Final
 
 from sdbox.bench.card_places import card_root_key, places
@@ -33,7 +34,7 @@ class EmulatedCard:
         self._tape, self._wound = os.memfd_create("tape"), 0
         self._child = subprocess.Popen(
             ["nsenter", "--target", str(pcscd.process.pid), "--net", *command, "--tape-fd", str(self._tape)],
-            pass_fds=(self._tape,),
+            pass_fds=(self._tape, *(int(value) for name, value in pairwise(options) if name == "--pin-fd")),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -38,16 +38,16 @@ class Visit:
     sign_tape: tuple[Taped, ...]  # of the last signature
 
 
-def visit(card: EmulatedCard, signatures: int) -> Visit:
-    """Insert the card, go up to `signatures` switches between its containers, and pull it."""
+def visit(card: EmulatedCard, signatures: int, python: Sequence[str]) -> Visit:
+    """Insert the card, go up to `signatures` switches between its containers, and pull it; `python` runs the worker."""
     wait_for(lambda: not sees_card(), "PC/SC to see the last card gone")  # else its end is this one's beginning
     try:
-        return asyncio.run(_visit(card, signatures))
+        return asyncio.run(_visit(card, signatures, python))
     finally:
         card.remove()
 
 
-async def _visit(card: EmulatedCard, signatures: int) -> Visit:
+async def _visit(card: EmulatedCard, signatures: int, python: Sequence[str]) -> Visit:
     loop = asyncio.get_running_loop()
     events: asyncio.Queue[tuple[float, CardEvent]] = asyncio.Queue()
 
@@ -60,7 +60,7 @@ async def _visit(card: EmulatedCard, signatures: int) -> Visit:
         card.tape()
         start, inserted = await _inserted(events)
         variant = await recognise(inserted.reader, inserted.atr)
-        async with await CardWorker.start(variant, inserted.reader) as worker:
+        async with await CardWorker.start(variant, inserted.reader, python=python) as worker:
             status = await worker.status()
             first, first_tape = time.perf_counter() - start, card.tape()
             finger = status.method is LoginMethod.FINGER

@@ -136,6 +136,7 @@ def _report(line: str) -> None:
 @click.option("--torn", default="", help="Projects whose certificate was not written to its end.")
 @click.option("--keys", type=click.Choice([kind.value for kind in KeyKind]), help="Without it: the variant's first.")
 @click.option("--fault", type=click.Choice([fault.value for fault in Fault]), help="What is wrong with the card.")
+@click.option("--fault-at-once", is_flag=True, help="With the first command, where --fault begins at a login.")
 @click.option("--pin-fd", type=int, help="Read the PIN here. Without it: 123456, for development only.")
 @click.option("--touch-seconds", type=float, default=10.0, show_default=True, help="How long the sensor waits.")
 @click.option("--sensor", help="Be the box's fingerprint sensor as well: pty:PATH, or unix:PATH of QEMU's chardev.")
@@ -150,7 +151,7 @@ def emulate(*, variant: str, wire: str, address: str, tape_fd: int | None, **opt
     commands), swap (the other card takes this one's place), unplug and plug (the reader), count (what the card was
     asked since the last time), echo WORD (prints it once all before is done), quit. Prints events: ready, card in,
     card out, reader in, reader out, cut, stalled, count apdus=N bytes=N, sensor wait, sensor match, sensor nomatch,
-    sensor template, sensor timeout, sensor off, verify tries=N, sign, write.
+    sensor template, sensor timeout, sensor off, asked (a login has come), verify tries=N, sign, write.
 
     Example: sdbox card emulate --variant piv --wire vpcd --address 127.0.0.1:7000 --projects atlas,boreal
     """
@@ -208,6 +209,7 @@ def _plan(variant: str, options: dict[str, Any]) -> CardPlan:
         pin=DEVELOPMENT_PIN if descriptor is None else read_pin(int(descriptor)),
         touch_seconds=float(options["touch_seconds"]),
         fault=None if fault is None else Fault(fault),
+        fault_at_once=bool(options["fault_at_once"]),
         root=_root(options["card_root"]),
         finger=options["finger"],
     )

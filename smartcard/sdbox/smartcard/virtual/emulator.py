@@ -54,6 +54,7 @@ class CardPlan:
     pin: bytes = DEVELOPMENT_PIN
     touch_seconds: float = 10.0
     fault: Fault | None = None
+    fault_at_once: bool = False  # not only from the first login on
     root: Holder | None = None  # of the device's certificate; without it: one that nobody trusts
     finger: str = ENROLLED  # on a card that compares; "" for nobody's
 
@@ -84,7 +85,7 @@ def make_card(plan: CardPlan, report: Report) -> tuple[VirtualCard, Sensor]:
         raise ValueError(f"no emulator for variant {plan.variant!r}")
     root = plan.root or untrusted_root()
     card = model(Parts(serial, containers, plan.pin, sensor, report, root, plan.finger))
-    return with_fault(card, plan.fault, report), sensor
+    return with_fault(card, plan.fault, report, at_once=plan.fault_at_once), sensor
 
 
 class HeldCard:

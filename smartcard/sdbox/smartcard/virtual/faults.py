@@ -12,7 +12,7 @@ from sdbox.smartcard.virtual.apdu import Status, VirtualCard, word
 from sdbox.smartcard.virtual.counter import is_login
 from sdbox.smartcard.virtual.sensor import Report
 
-SLOW_SECONDS: Final = 1.0
+SLOW_SECONDS: Final = 0.1  # a worker sends up to 90 commands within its 30 s
 # PERFORM SECURITY OPERATION, SmartCard-HSM's SIGN, GENERAL AUTHENTICATE, INTERNAL AUTHENTICATE
 INS_SIGN: Final = (0x2A, 0x68, 0x87, 0x88)
 OVERSIZED: Final = 65_000  # more than any extended answer that a module asks for; the wires carry 65,535
@@ -20,15 +20,15 @@ UNKNOWN_ATR: Final = bytes.fromhex("3B8A80014E6F74204F7572730071")  # "Not Ours"
 
 
 class Fault(StrEnum):
-    """What may be wrong with a card."""
+    """What may be wrong with a card. GARBAGE, MUTE and OVERSIZED begin at the first login, or at once."""
 
     BLOCKED = "blocked"  # its retry counter is at zero
     FORGETFUL = "forgetful"  # it denies every signature: 6982, as if nobody had logged in
-    GARBAGE = "garbage"  # from the first login on it answers noise that ends with 9000
+    GARBAGE = "garbage"  # it answers noise that ends with 9000
     HANGS = "hangs"  # it never answers a signature command, until it is pulled
-    MUTE = "mute"  # it stops answering at the first login
-    OVERSIZED = "oversized"  # from the first login on its answers are far too long
-    SLOW = "slow"  # each command takes a second longer
+    MUTE = "mute"  # it does not answer, until it is pulled
+    OVERSIZED = "oversized"  # its answers are far too long
+    SLOW = "slow"  # each command takes as long as a slow real card's longest
     UNKNOWN = "unknown"  # its ATR is of no kind we know
 
 
@@ -62,35 +62,46 @@ class _Troubled:
         return self._card.process(apdu)
 
 
-class MuteCard(_Troubled):
-    """Never answers the VERIFY that would log in, until it is pulled."""
+class _Spoilt(_Troubled):
+    """Has its fault from the first login on, or `at_once`."""
+
+    def __init__(self, card: VirtualCard, *, at_once: bool) -> None:
+        super().__init__(card)
+        self._begun = at_once
 
     def process(self, apdu: bytes) -> bytes:
-        if is_login(apdu):
-            self._gone.wait()
-            return b""
-        return super().process(apdu)
+        self._begun = self._begun or is_login(apdu)
+        return self._spoil() if self._begun else super().process(apdu)
+
+    def _spoil(self) -> bytes:
+        raise NotImplementedError
+
+
+class MuteCard(_Spoilt):
+    """Answers no more, until it is pulled."""
+
+    def _spoil(self) -> bytes:
+        self._gone.wait()
+        return b""
 
 
 class SlowCard(_Troubled):
-    """Takes a second more for each command."""
+    """Takes its time for each command."""
 
     def process(self, apdu: bytes) -> bytes:
         self._gone.wait(SLOW_SECONDS)
         return super().process(apdu)
 
 
-class NoisyCard(_Troubled):
-    """From the first login on, `size` random bytes and 9000 are its answer to everything."""
+class NoisyCard(_Spoilt):
+    """Answers `size` random bytes and 9000 to everything."""
 
-    def __init__(self, card: VirtualCard, size: int) -> None:
-        super().__init__(card)
+    def __init__(self, card: VirtualCard, size: int, *, at_once: bool) -> None:
+        super().__init__(card, at_once=at_once)
         self._size = size
-        self._spoilt = False
 
-    def process(self, apdu: bytes) -> bytes:
-        self._spoilt = self._spoilt or is_login(apdu)
-        return os.urandom(self._size) + word(Status.OK) if self._spoilt else super().process(apdu)
+    def _spoil(self) -> bytes:
+        return os.urandom(self._size) + word(Status.OK)
 
 
 class ForgetfulCard(_Troubled):
@@ -123,8 +134,8 @@ class UnknownCard(_Troubled):
         return UNKNOWN_ATR
 
 
-def with_fault(card: Blockable, fault: Fault | None, report: Report) -> VirtualCard:
-    """Return `card` with `fault`."""
+def with_fault(card: Blockable, fault: Fault | None, report: Report, *, at_once: bool = False) -> VirtualCard:
+    """Return `card` with `fault`; `at_once`: one that begins at a login begins with the first command."""
     if fault is None:
         return card
     if fault is Fault.BLOCKED:
@@ -132,10 +143,10 @@ def with_fault(card: Blockable, fault: Fault | None, report: Report) -> VirtualC
         return card
     troubled: dict[Fault, Callable[[], VirtualCard]] = {
         Fault.FORGETFUL: lambda: ForgetfulCard(card),
-        Fault.GARBAGE: lambda: NoisyCard(card, 32),
+        Fault.GARBAGE: lambda: NoisyCard(card, 32, at_once=at_once),
         Fault.HANGS: lambda: HangingCard(card, report),
-        Fault.MUTE: lambda: MuteCard(card),
-        Fault.OVERSIZED: lambda: NoisyCard(card, OVERSIZED),
+        Fault.MUTE: lambda: MuteCard(card, at_once=at_once),
+        Fault.OVERSIZED: lambda: NoisyCard(card, OVERSIZED, at_once=at_once),
         Fault.SLOW: lambda: SlowCard(card),
         Fault.UNKNOWN: lambda: UnknownCard(card),
     }
