@@ -2,7 +2,7 @@
 
 Each emulated card is met as the box meets it (monitor, recognition, worker, pcscd, module); then the same commands, as
 the card has taped them, are sent to it again over bare PC/SC: what is above that is ours, the module's and pcscd's.
-Variants that this host's modules can't use are met with the box's own: `python -m sdbox.bench.bench_card NAME`, a child.
+Variants that this host's modules can't use are met with the box's own, by a child: `python -m sdbox.bench.bench_card NAME`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def rows_in_the_box(name: str) -> list[Row]:
 
     The box's pcscd does not speak to this host's library. The box's runs here: it only needs the C library.
     """
-    with tempfile.TemporaryDirectory(prefix="sdbox-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix=work_prefix("bench")) as folder:
         for library in box_libraries(PCSC_LIBRARIES):
             (Path(folder) / library.name).symlink_to(library)
         command = [sys.executable, "-m", "sdbox.bench.bench_card", name]

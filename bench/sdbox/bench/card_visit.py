@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Visit:
     sign_tape: tuple[Taped, ...]  # of the last signature
 
 
-def visit(card: EmulatedCard, signatures: int, python: Sequence[str]) -> Visit:
+def visit(card: EmulatedCard, signatures: int, python: Sequence[str] = (sys.executable,)) -> Visit:
     """Insert the card, go up to `signatures` switches between its containers, and pull it; `python` runs the worker."""
     wait_for(lambda: not sees_card(), "PC/SC to see the last card gone")  # else its end is this one's beginning
     try:
