@@ -2,6 +2,7 @@
 
 Each emulated card is met as the box meets it (monitor, recognition, worker, pcscd, module); then the same commands, as
 the card has taped them, are sent to it again over bare PC/SC: what is above that is ours, the module's and pcscd's.
+Variants that this host's modules can't use are met with the box's own, in a child.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+import msgspec
+
 from sdbox.bench.bench_way import Row
 from sdbox.bench.card_emulated import EmulatedCard, emulated_card
+from sdbox.bench.card_places import stack_named
 from sdbox.bench.card_reader import READER, Pcscd, running_pcscd, sees_card, wait_for
+from sdbox.bench.card_stack import PCSC_LIBRARIES, Stack, box_libraries, host_stack
 from sdbox.bench.card_visit import Visit, times_read, visit, visit_token
 from sdbox.bench.softtoken import PIN, make_token
 from sdbox.smartcard.client import OPENSC_CONF
@@ -32,12 +37,15 @@ from sdbox.smartcard.virtual.personalise import Issuer, Project, fill_containers
 from sdbox.smartcard.virtual.tape import Taped
 
 NOT_HERE: Final = {"goid", "yubikey-bio"}  # Debian 12's OpenSC has no OpenPACE, its ykcs11 knows no finger
+ONCE: Final = {"goid"}  # its commands can't be sent again: each session has keys of its own
 COMPRESSED: Final = {"gids"}  # keeps certificates deflated: they can't be found on the tape
 INSERTIONS: Final = 5
 SIGNATURES: Final = 30
 FILLED: Final = (1, 3, 20)
 USUAL: Final = 3
+DIRECT: Final = Path(__file__).with_name("card_direct.py")
 CHILD_SECONDS: Final = 60.0
+VARIANT_SECONDS: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +57,35 @@ class Raw:
 
 
 def measure_card(_output: Path) -> list[Row]:
-    """Return the rows of all variants that run on this host. Needs root."""
+    """Return the rows of all variants. Needs root."""
     if os.geteuid() != 0:
         raise RuntimeError("`bench card` runs a pcscd in a network namespace of its own: needs root")
     rows: list[Row] = []
-    for name in sorted(set(MODELS) - NOT_HERE):
+    for name in sorted(MODELS):
         print(f"card {name}", file=sys.stderr)
-        with running_pcscd() as pcscd:
-            rows += card_rows(pcscd, variant_named(name))
+        rows += rows_in_the_box(name) if name in NOT_HERE else rows_at(host_stack(), name)
     with tempfile.TemporaryDirectory(prefix="sdbox-bench-") as folder:
         return [*rows, *token_rows(Path(folder))]
+
+
+def rows_at(stack: Stack, name: str) -> list[Row]:
+    """Return the rows of one variant, met with the software of `stack`."""
+    with running_pcscd(stack) as pcscd:
+        return list(card_rows(pcscd, variant_named(name)))
+
+
+def rows_in_the_box(name: str) -> list[Row]:
+    """Return the rows of a variant with the box's software, measured in a child that has the box's PC/SC library.
+
+    The box's pcscd does not speak to this host's library. The box's runs here: it only needs the C library.
+    """
+    with tempfile.TemporaryDirectory(prefix="sdbox-bench-") as folder:
+        for library in box_libraries(PCSC_LIBRARIES):
+            (Path(folder) / library.name).symlink_to(library)
+        command = [sys.executable, "-m", "sdbox.bench.bench_card", name]
+        env = {**os.environ, "LD_LIBRARY_PATH": folder}
+        done = subprocess.run(command, env=env, stdout=subprocess.PIPE, timeout=VARIANT_SECONDS, check=True)
+    return msgspec.json.decode(done.stdout, type=list[Row])
 
 
 def card_rows(pcscd: Pcscd, variant: Variant) -> Iterator[Row]:
@@ -68,10 +95,10 @@ def card_rows(pcscd: Pcscd, variant: Variant) -> Iterator[Row]:
     counts: list[Row] = []
     for size in sizes:
         with emulated_card(pcscd, variant.name, projects(size)) as card:
-            visits = [visit(card, SIGNATURES) for _ in range(INSERTIONS if size == usual else 1)]
+            visits = [visit(card, SIGNATURES, pcscd.stack.python) for _ in range(INSERTIONS if size == usual else 1)]
             if size == usual:
-                raws = [replay(card, one) for one in visits]
-                direct = module_alone(card, variant)
+                raws = [] if variant.name in ONCE else [replay(card, one) for one in visits]
+                direct = module_alone(card, variant, pcscd.stack.python)
         if size == usual:
             yield from times(variant, visits, raws, direct)
         counts += count_rows(variant, size, visits[-1])
@@ -85,11 +112,14 @@ def projects(size: int) -> list[str]:
 
 def times(variant: Variant, visits: Sequence[Visit], raws: Sequence[Raw], direct: float | None) -> Iterator[Row]:
     """Yield what an insertion and a signature take beside their commands alone; medians."""
-    ready, raw = statistics.median(one.ready for one in visits), statistics.median(one.ready for one in raws)
-    yield Row(f"{variant.name}: card seen to ready to sign", ready, "its commands alone, over PC/SC", raw)
+    ready = statistics.median(one.ready for one in visits)
     signed = statistics.median(second for one in visits for second in one.signed[1:])
-    sign_raw = statistics.median(one.sign for one in raws)
-    yield Row(f"{variant.name}: a signature by the worker", signed, "its commands alone, over PC/SC", sign_raw)
+    for what, seconds, raw in (
+        ("card seen to ready to sign", ready, [one.ready for one in raws]),
+        ("a signature by the worker", signed, [one.sign for one in raws]),
+    ):
+        beside = statistics.median(raw) if raw else None
+        yield Row(f"{variant.name}: {what}", seconds, "its commands alone, over PC/SC" if raw else "", beside)
     if direct is not None:
         yield Row(f"{variant.name}: a signature by the worker", signed, "by the module alone, one process", direct)
 
@@ -155,7 +185,7 @@ class _Line:
         return total
 
 
-def module_alone(card: EmulatedCard, variant: Variant) -> float | None:
+def module_alone(card: EmulatedCard, variant: Variant, python: Sequence[str]) -> float | None:
     """Return the median seconds of a signature by the variant's module; None if no module does it."""
     if variant.backend is not Backend.PKCS11:
         return None
@@ -163,13 +193,13 @@ def module_alone(card: EmulatedCard, variant: Variant) -> float | None:
     card.tell("auto good")
     wait_for(sees_card, "PC/SC to see the card")
     try:
-        return _module_alone(variant, READER)
+        return _module_alone(variant, READER, python)
     finally:
         card.remove()
 
 
-def _module_alone(variant: Variant, reader: str) -> float:
-    command = [sys.executable, "-m", "sdbox.bench.card_direct", variant.name, reader, str(SIGNATURES)]
+def _module_alone(variant: Variant, reader: str, python: Sequence[str] = (sys.executable,)) -> float:
+    command = [*python, str(DIRECT), variant.name, reader, str(SIGNATURES)]
     driver = variant.module.driver if variant.module else None
     env = os.environ | {"OPENSC_CONF": str(OPENSC_CONF)} | ({"OPENSC_DRIVER": driver} if driver else {})
     pin = "" if variant.login.method is LoginMethod.FINGER else PIN
@@ -190,3 +220,7 @@ def token_rows(folder: Path) -> Iterator[Row]:
     yield Row(
         "softhsm: a signature by the worker", statistics.median(signed[1:]), "by the module alone, one process", alone
     )
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(msgspec.json.encode(rows_at(stack_named("box"), sys.argv[1])))

@@ -1,4 +1,4 @@
-"""`python -m sdbox.bench.card_direct VARIANT READER TURNS`: signatures by the PKCS#11 module alone, in one process.
+"""`python card_direct.py VARIANT READER TURNS`: signatures by the PKCS#11 module alone, in one process.
 
 What the worker's signatures are compared with: no socket, no second look at the card, no check of the signature. The
 PIN, if the card takes one, is the line on standard input. Prints the seconds of each signature as JSON.
@@ -28,7 +28,8 @@ def main() -> None:
     pin = sys.stdin.readline().strip()
     label = variant.module.token if variant.module else None
     slot = _slot(load_module(module_path(variant)), reader, label)
-    with slot.get_token().open(user_pin=pin or PROTECTED_AUTH) as session:
+    credential = pin if pin or variant.login.empty_pin else PROTECTED_AUTH
+    with slot.get_token().open(user_pin=credential) as session:
         print(json.dumps(_times(session, slot, turns)), flush=True)
         os._exit(0)  # SoftHSM may crash in Python's clean-up (SoftHSMv2 #729)
 

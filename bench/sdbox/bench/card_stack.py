@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from sdbox.image.source import BOX_PARTS, find_source
 
 VPCD = Path("/usr/lib/pcsc/drivers/serial/libifdvpcd.so")
 LENT_VPCD = "/libifdvpcd.so"
+PCSC_LIBRARIES = ("libpcsclite.so.1", "libpcsclite_real.so.1")
 MERGED = ("bin", "lib", "lib64", "sbin")  # links into /usr since Debian 12
 WAIT_FOR_CARD = """
 import sys
@@ -57,11 +59,20 @@ def host_stack() -> Stack:
     return Stack("host", (sys.executable,))
 
 
+def _box_tree() -> Path:
+    return ensure_base_tree(find_source(), Profile.DEBUG) / "tree"
+
+
+def box_libraries(names: Sequence[str]) -> list[Path]:
+    """Return where the box's libraries of these names are."""
+    return [found for name in names for found in _box_tree().glob(f"usr/lib/*/{name}")]
+
+
 @cache
 def box_stack(shared: Path, roots: Path) -> Stack:
     """Return the box's: `shared` is a folder seen on both sides, `roots` holds the cards' CVC roots."""
     source = find_source()
-    tree = ensure_base_tree(source, Profile.DEBUG) / "tree"
+    tree = _box_tree()
     wheels = ensure_locked_wheels(source) / "site"
     prefix = ["bwrap", "--die-with-parent", "--tmpfs", "/"]
     for name in ("usr", "etc"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,16 +39,16 @@ class Visit:
     sign_tape: tuple[Taped, ...]  # of the last signature
 
 
-def visit(card: EmulatedCard, signatures: int) -> Visit:
-    """Insert the card, go up to `signatures` switches between its containers, and pull it."""
+def visit(card: EmulatedCard, signatures: int, python: Sequence[str] = (sys.executable,)) -> Visit:
+    """Insert the card, go up to `signatures` switches between its containers, and pull it; `python` runs the worker."""
     wait_for(lambda: not sees_card(), "PC/SC to see the last card gone")  # else its end is this one's beginning
     try:
-        return asyncio.run(_visit(card, signatures))
+        return asyncio.run(_visit(card, signatures, python))
     finally:
         card.remove()
 
 
-async def _visit(card: EmulatedCard, signatures: int) -> Visit:
+async def _visit(card: EmulatedCard, signatures: int, python: Sequence[str]) -> Visit:
     loop = asyncio.get_running_loop()
     events: asyncio.Queue[tuple[float, CardEvent]] = asyncio.Queue()
 
@@ -60,7 +61,7 @@ async def _visit(card: EmulatedCard, signatures: int) -> Visit:
         card.tape()
         start, inserted = await _inserted(events)
         variant = await asyncio.to_thread(recognise, inserted.reader, inserted.atr)
-        async with await CardWorker.start(variant, inserted.reader) as worker:
+        async with await CardWorker.start(variant, inserted.reader, python=python) as worker:
             status = await worker.status()
             first, first_tape = time.perf_counter() - start, card.tape()
             finger = status.method is LoginMethod.FINGER
