@@ -1,4 +1,6 @@
-"""Inside a booted box, seen by root of the debug profile: who reaches its readers, and who could leave a core file."""
+"""Inside a booted box, seen by root of the debug profile: who reaches its readers, who could leave a core file, and
+what a short storm at its reader leaves behind (`sdbox bench storm` is the long one).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sdbox.bench.bench_storm import as_process
+from sdbox.bench.bench_storm import GROWTH_KIB, as_process, one_storm, weathered
+from sdbox.bench.census import leaks_after
 from sdbox.bench.hands import Hands
 from sdbox.bench.lab import Lab
 from sdbox.bench.stand import card_near, development_tpm, inside_request, machine_spec
@@ -23,6 +26,9 @@ from tests.system.inside import core_files, who_reaches_the_readers
 from .conftest import forget_clock, gateway_with
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
+
+
+STORM_EVENTS, STORM_SEED = 30, 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +68,15 @@ def test_nothing_leaves_a_core_file(box: Inside) -> None:
     assert cores["units"] == []
     assert cores["settings"] == ["|/bin/false", "0"]
     assert cores["able"] == ["systemd"]  # it sets its own limit; DumpCore=no, and the kernel has no place for one
+
+
+def test_a_short_storm_at_the_reader_loses_nothing_and_leaves_nothing(box: Inside) -> None:
+    """After each gust the screen asks for what the card wants, no session outlives its card, no try is lost."""
+    print(f"seed {STORM_SEED}")
+    with card_near(box.machine, CARD) as near:
+        card = as_process(near)
+        hands = box.hands(card, "storm")
+        hands.wait_ready()
+        before = weathered(hands, card, box.lab)
+        print(one_storm(hands, card, box.lab, STORM_SEED, events=STORM_EVENTS).what)
+        assert leaks_after(box.machine, before, kib=GROWTH_KIB) == []
