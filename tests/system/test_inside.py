@@ -1,4 +1,6 @@
-"""Inside a booted box, seen by root of the debug profile: readers, core files, a session attacked from within."""
+"""Inside a booted box, seen by root of the debug profile: readers, core files, a session attacked from within, and what
+a short storm at its reader leaves behind (`sdbox bench storm` is the long one).
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from sdbox.bench.bench_storm import as_process
+from sdbox.bench.bench_storm import GROWTH_KIB, as_process, one_storm, weathered
 from sdbox.bench.bubble import ATLAS, BOREAL, DESKTOP_PORT
+from sdbox.bench.census import leaks_after
 from sdbox.bench.hands import Hands
 from sdbox.bench.lab import Lab
 from sdbox.bench.network import CAMPUS_ADDRESS, CENTRE_ADDRESS
@@ -36,6 +39,9 @@ from .test_card_states import enter
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
 PIN = "48151623"  # nothing else in the box contains it
+
+
+STORM_EVENTS, STORM_SEED = 30, 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +129,15 @@ def test_a_session_leaves_no_secret_where_it_could_be_read(box: Inside, tmp_path
     assert box.lab.peers() == 0
     said = box.machine.console.text().encode() + box.lab.gateway.log.read_bytes()
     assert [name for name, value in secrets.items() if value in said or value.hex().encode() in said] == []
+
+
+def test_a_short_storm_at_the_reader_loses_nothing_and_leaves_nothing(box: Inside) -> None:
+    """After each gust the screen asks for what the card wants, no session outlives its card, no try is lost."""
+    print(f"seed {STORM_SEED}")
+    with card_near(box.machine, CARD) as near:
+        card = as_process(near)
+        hands = box.hands(card, "storm")
+        hands.wait_ready()
+        before = weathered(hands, card, box.lab)
+        print(one_storm(hands, card, box.lab, STORM_SEED, events=STORM_EVENTS).what)
+        assert leaks_after(box.machine, before, kib=GROWTH_KIB) == []

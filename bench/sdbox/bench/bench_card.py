@@ -2,7 +2,7 @@
 
 Each emulated card is met as the box meets it (monitor, recognition, worker, pcscd, module); then the same commands, as
 the card has taped them, are sent to it again over bare PC/SC: what is above that is ours, the module's and pcscd's.
-Variants that this host's modules can't use are met with the box's own, in a child: `-m sdbox.bench.bench_card NAME`.
+Variants that this host's modules can't use are met with the box's own, in a child.
 """
 
 from __future__ import annotations

@@ -74,11 +74,11 @@ def weathered(hands: Hands, card: CardProcess, lab: Lab) -> Census:
     return take_census(hands.machine)
 
 
-def one_storm(hands: Hands, card: CardProcess, lab: Lab, seed: int) -> Row:
+def one_storm(hands: Hands, card: CardProcess, lab: Lab, seed: int, *, events: int = EVENTS) -> Row:
     """Let one storm of this seed blow; its row has how long it took, and what it was made of."""
     started, storm = time.monotonic(), Storm(hands, card, lab, seed)
     try:
-        storm.blow(EVENTS, lambda text: click.echo(f"storm {seed}: {text}", err=True))
+        storm.blow(events, lambda text: click.echo(f"storm {seed}: {text}", err=True))
     except (Unexpected, TimeoutError) as error:
         hands.keep(hands.machine.screenshot(), f"lost-{seed}")
         raise Unexpected(f"storm {seed}: {error}") from error
