@@ -97,12 +97,15 @@ def test_a_card_that_is_mute_at_the_login_runs_into_the_deadline(name: str, plac
 
 @for_each_card
 def test_a_card_that_makes_no_sense_from_the_beginning_spares_the_next_one(name: str, place: str) -> None:
-    """What the module reads first, the directory and the certificates, is nonsense, or never comes."""
+    """What the module reads first, the directory and the certificates, is nonsense.
+
+    One that is mute from its first command: `tests/service/test_agent_silent_card.py`.
+    """
     stack = stack_named(place)
     with running_pcscd(stack) as pcscd:
-        for fault in (Fault.GARBAGE, Fault.OVERSIZED, Fault.MUTE):
+        for fault in (Fault.GARBAGE, Fault.OVERSIZED):
             with card_stage(name, stack, ["--fault", fault, "--fault-at-once"], pcscd=pcscd) as bad:
-                asyncio.run(_useless(bad, fault))
+                asyncio.run(_useless(bad))
                 assert bad.card.verifies <= 1
                 bad.card.remove()
                 assert any(taped.command for taped in bad.card.tape()), "it was asked nothing"
@@ -110,11 +113,8 @@ def test_a_card_that_makes_no_sense_from_the_beginning_spares_the_next_one(name:
             asyncio.run(session(good))
 
 
-async def _useless(stage: Stage, fault: Fault) -> None:
-    worker = await stage.start(impatient(stage.variant))
-    refused = await refusal_of(stage, worker)
-    if fault is Fault.MUTE:
-        assert waited_in_vain(refused, worker)
+async def _useless(stage: Stage) -> None:
+    refused = await refusal_of(stage, await stage.start(stage.variant))
     assert refused.reason in NO_USE
 
 

@@ -23,13 +23,14 @@ from sdbox.protocol.reasons import Reason, Refusal
 from sdbox.protocol.values import CardIdentity, Container
 from sdbox.smartcard.certificates import Scheme
 from sdbox.smartcard.client import CardWorker
+from sdbox.smartcard.frames import receive_ask
 from sdbox.smartcard.values import CardInserted, LoginMethod, LoginRefused, LoginStatus
 from sdbox.smartcard.variants import Variant
 from sdbox.smartcard.worker import Worker, serve
 from tests.service.gateway_bench import SoftSigner
 
 MOST = 3
-# What the agent starts: ADDRESS -m sdbox.smartcard.worker FD VARIANT READER. It lives as long as the session.
+# What the agent starts: ADDRESS -m sdbox.smartcard.worker FD. It lives as long as the session.
 RELAY = """#!/usr/bin/python3 -IS
 import socket, sys
 with socket.socket(socket.AF_UNIX) as line:
@@ -159,6 +160,7 @@ class ScriptedReader:
             _, descriptors, _, _ = socket.recv_fds(line, 16, 1)
             if descriptors:
                 with socket.socket(fileno=descriptors[0]) as link:
+                    receive_ask(link)  # which card it has: this one
                     worker = Worker("softhsm", "")
                     worker._session = card.session(line)
                     serve(link, worker)
