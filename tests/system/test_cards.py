@@ -13,6 +13,7 @@ from sdbox.bench.stand import Card
 from sdbox.bench.way import DEVELOPMENT_PIN
 
 from .conftest import Desk, gateway_with
+from .test_card_states import verifies
 
 pytestmark = [pytest.mark.system, pytest.mark.root]
 
@@ -39,12 +40,11 @@ def test_goid_card_goes_the_whole_way_by_finger(desk: Desk, lab: Lab) -> None:
 def test_wrong_finger_spends_one_try_and_can_be_repeated(desk: Desk, lab: Lab) -> None:
     with desk(Card("sc-hsm-bio")) as hands:
         hands.wait_back()
-        since = hands.card.mark()
         hands.insert(["finger"])
         assert hands.finger("stranger", ["refused"]) == "refused"
         assert hands.last_code() == "card-finger"
         hands.keep(hands.machine.screenshot(), "wrong-finger")
-        assert [text for text, _ in hands.card.events(since) if text.startswith("verify ")] == ["verify tries=2"]
+        assert verifies(hands) == ["asked", "verify tries=2"]
         hands.acknowledge("finger")
         assert hands.finger("good") == "pick"
         hands.remove()
@@ -54,12 +54,11 @@ def test_wrong_finger_spends_one_try_and_can_be_repeated(desk: Desk, lab: Lab) -
 def test_wrong_pin_spends_one_try(desk: Desk, lab: Lab) -> None:
     with desk(Card("piv")) as hands:
         hands.wait_back()
-        since = hands.card.mark()
         hands.insert(["pin"])
         assert hands.pin("999999", ["refused"]) == "refused"
         assert hands.last_code() == "card-pin"
         hands.keep(hands.machine.screenshot(), "wrong-pin")
-        assert len([text for text, _ in hands.card.events(since) if text.startswith("verify ")]) == 1
+        assert verifies(hands) == ["asked", "verify tries=2"]
         hands.acknowledge("pin")
         assert hands.pin(DEVELOPMENT_PIN) == "pick"
         hands.remove()
