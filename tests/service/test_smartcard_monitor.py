@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import operator
-import os
 import queue
-import random
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import pytest
 
-from sdbox.bench.card_emulated import POLLED, EmulatedCard, emulated_card
-from sdbox.bench.card_reader import Pcscd, running_pcscd, wait_for
+from sdbox.bench.card_emulated import POLLED, emulated_card
+from sdbox.bench.card_reader import Pcscd, running_pcscd
 from sdbox.smartcard.monitor import CardMonitor
 from sdbox.smartcard.pcsc import reset_card
 from sdbox.smartcard.values import CardEvent, CardInserted, CardRemoved
@@ -101,44 +96,6 @@ def test_what_nobody_expected_is_told_and_counts_as_removal(pcscd: Pcscd) -> Non
         card.remove()
         assert isinstance(deaths.get(timeout=5), ZeroDivisionError)
         assert events.get(timeout=5) == CardRemoved(READER)
-
-
-def test_a_storm_of_200_events_at_two_readers_ends_with_the_truth(pcscd: Pcscd) -> None:
-    """The reader of vpcd is polled: what comes and goes between two polls is not told, and where it ends always is.
-
-    Twice the readers are unplugged, with the cards that are in them: pcscd is started anew.
-    """
-    seed = int(os.environ.get("SDBOX_STORM_SEED", "200"))
-    print(f"seed {seed}")
-    chances, told = [random.Random(seed), random.Random(-seed - 1)], dict[str, bytes]()
-
-    def note(event: CardEvent) -> None:
-        if isinstance(event, CardInserted):
-            told[event.reader] = event.atr
-        else:
-            del told[event.reader]  # of a card that was never told of: the monitor's thread ends, and the wait too
-
-    with CardMonitor(note), ThreadPoolExecutor() as hands:
-        for _ in range(2):
-            with emulated_card(pcscd, "piv") as one, emulated_card(pcscd, "sc-hsm-bio", slot=1) as two:
-                inside = list(hands.map(gust, chances, (one, two)))
-                atrs = {READER: atr_of("piv"), "Virtual PCD 00 01": atr_of("sc-hsm-bio")}
-                truth = {name: atr for (name, atr), here in zip(atrs.items(), inside, strict=True) if here}
-                wait_for(partial(operator.eq, told, truth), f"what was told to be {sorted(truth)}")
-                pcscd.restart()
-            wait_for(lambda: not told, "the cards to be gone with their readers")
-
-
-def gust(chance: random.Random, card: EmulatedCard) -> bool:
-    """Put the card in and pull it at random moments, 49 or 50 times; whether it is in at the end."""
-    events = chance.choice([49, 50])
-    for number in range(events):
-        if number % 2:
-            card.remove()
-        else:
-            card.insert(at_once=True)
-        time.sleep(chance.expovariate(20))
-    return bool(events % 2)
 
 
 def test_two_readers_are_told_apart(pcscd: Pcscd) -> None:

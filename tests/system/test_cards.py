@@ -44,11 +44,16 @@ def test_wrong_finger_spends_one_try_and_can_be_repeated(desk: Desk) -> None:
         assert hands.finger("stranger", ["refused"]) == "refused"
         assert hands.last_code() == "card-finger"
         hands.keep(hands.machine.screenshot(), "wrong-finger")
-        assert verifies(hands) == ["verify tries=2"]
+        assert verifies(hands) == ["asked", "verify tries=2"]
         hands.acknowledge("finger")
         assert hands.finger("good") == "pick"
         hands.remove()
-        assert verifies(hands) == ["verify tries=2", "verify tries=3"]  # nothing was tried again later
+        assert verifies(hands) == [
+            "asked",
+            "verify tries=2",
+            "asked",
+            "verify tries=3",
+        ]  # nothing more later
 
 
 def test_wrong_pin_spends_one_try(desk: Desk) -> None:
@@ -58,11 +63,16 @@ def test_wrong_pin_spends_one_try(desk: Desk) -> None:
         assert hands.pin("999999", ["refused"]) == "refused"
         assert hands.last_code() == "card-pin"
         hands.keep(hands.machine.screenshot(), "wrong-pin")
-        assert verifies(hands) == ["verify tries=2"]
+        assert verifies(hands) == ["asked", "verify tries=2"]
         hands.acknowledge("pin")
         assert hands.pin(DEVELOPMENT_PIN) == "pick"
         hands.remove()
-        assert verifies(hands) == ["verify tries=2", "verify tries=3"]  # nothing was tried again later
+        assert verifies(hands) == [
+            "asked",
+            "verify tries=2",
+            "asked",
+            "verify tries=3",
+        ]  # nothing more later
 
 
 def test_expired_certificate_opens_nothing_and_costs_the_others_nothing(desk: Desk) -> None:

@@ -27,7 +27,7 @@ def see_refusal(desk: Desk, lab: Lab, picture: str) -> str:
         hands.see(["refused"], picture=picture)
         hands.insert(["refused"])
         assert hands.last_code() == code
-        assert not [text for text, _ in hands.card.events() if text.startswith(("sensor", "verify"))]
+        assert not [text for text, _ in hands.card.events() if text.startswith(("sensor", "asked", "verify"))]
     assert lab.peers() == 0
     return code
 
