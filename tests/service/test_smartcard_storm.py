@@ -7,7 +7,7 @@ import operator
 import os
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def atr_of(name: str) -> bytes:
     return bytes.fromhex(variant_named(name).atrs[0].value)
 
 
-def gust(chance: random.Random, card: EmulatedCard, events: int) -> bool:
+def gust(card: EmulatedCard, chance: random.Random, events: int) -> bool:
     """Put the card in and pull it at random moments; whether it is in at the end."""
     for number in range(events):
         if number % 2:
@@ -122,36 +122,37 @@ def test_200_events_at_two_readers_end_with_the_truth_and_leave_nothing(pcscd: P
     """
     seed = int(os.environ.get("SDBOX_STORM_SEED", "200"))
     print(f"seed {seed}")
+    here, opened = children(), descriptors("self")
+    asyncio.run(storm(pcscd, seed))
+    assert children() - here - {str(pcscd.process.pid)} == set(), "a process is left"
+    assert descriptors("self") <= opened, "a descriptor is left"
+
+
+async def storm(pcscd: Pcscd, seed: int) -> None:
+    loop, seats, wrong = asyncio.get_running_loop(), Seats(), list[object]()
+    loop.set_exception_handler(lambda _loop, context: wrong.append(context))
     chances = [random.Random(seed), random.Random(-seed - 1)]
     counts = random.Random(seed).choice(GUSTS)
     assert sum(map(sum, counts)) == 200
+    with CardMonitor(lambda event: loop.call_soon_threadsafe(seats.note, event)):
+        for events in counts:
+            await one_gust(pcscd, seats, list(zip(chances, events, strict=True)))
+            pcscd.restart()
+            await becomes(lambda: not seats.told, "the cards to be gone with their readers")
+        await seats.leave_all()
+    assert seats.read > 0, "no worker came as far as a card"
+    assert wrong == []
 
-    async def scene() -> None:
-        loop, seats, wrong = asyncio.get_running_loop(), Seats(), list[object]()
-        loop.set_exception_handler(lambda _loop, context: wrong.append(context))
-        with CardMonitor(lambda event: loop.call_soon_threadsafe(seats.note, event)):
-            for events in counts:
-                await one_gust(seats, events)
-                pcscd.restart()
-                await becomes(lambda: not seats.told, "the cards to be gone with their readers")
-            await seats.leave_all()
-        assert seats.read > 0, "no worker came as far as a card"
-        assert wrong == []
 
-    async def one_gust(seats: Seats, events: tuple[int, ...]) -> None:
-        with emulated_card(pcscd, "piv") as one, emulated_card(pcscd, "sc-hsm-bio", slot=1) as two:
-            before = descriptors(pcscd.process.pid)
-            blown = (asyncio.to_thread(gust, *each) for each in zip(chances, (one, two), events, strict=True))
-            inside = await asyncio.gather(*blown)
-            here = zip(READERS.items(), inside, strict=True)
-            truth = {reader: atr_of(name) for (reader, name), is_in in here if is_in}
-            await becomes(partial(operator.eq, seats.told, truth), f"what was told to be {sorted(truth)}")
-            await seats.leave_all()
-            most = before + len(truth)  # vpcd has one of each card that is in
-            await becomes(lambda: descriptors(pcscd.process.pid) <= most, "pcscd to close what was open")
-            assert (one.verifies, two.verifies) == (0, 0)
-
-    here, opened = children(), descriptors("self")
-    asyncio.run(scene())
-    assert children() - here - {str(pcscd.process.pid)} == set(), "a process is left"
-    assert descriptors("self") <= opened, "a descriptor is left"
+async def one_gust(pcscd: Pcscd, seats: Seats, plans: Sequence[tuple[random.Random, int]]) -> None:
+    with emulated_card(pcscd, "piv") as one, emulated_card(pcscd, "sc-hsm-bio", slot=1) as two:
+        before = descriptors(pcscd.process.pid)
+        blown = (asyncio.to_thread(gust, card, *plan) for card, plan in zip((one, two), plans, strict=True))
+        inside = await asyncio.gather(*blown)
+        here = zip(READERS.items(), inside, strict=True)
+        truth = {reader: atr_of(name) for (reader, name), is_in in here if is_in}
+        await becomes(partial(operator.eq, seats.told, truth), f"what was told to be {sorted(truth)}")
+        await seats.leave_all()
+        most = before + len(truth) + 1  # vpcd's of each card that is in, and the monitor's, if it came back only now
+        await becomes(lambda: descriptors(pcscd.process.pid) <= most, "pcscd to close what was open")
+        assert (one.verifies, two.verifies) == (0, 0)
