@@ -137,7 +137,7 @@ def test_a_short_storm_at_the_reader_loses_nothing_and_leaves_nothing(box: Insid
     with card_near(box.machine, CARD) as near:
         card = as_process(near)
         hands = box.hands(card, "storm")
-        hands.wait_ready()
+        hands.wait_back()  # the gateway of the test before has gone
         before = weathered(hands, card, box.lab)
         print(one_storm(hands, card, box.lab, STORM_SEED, events=STORM_EVENTS).what)
         assert leaks_after(box.machine, before, kib=GROWTH_KIB) == []
