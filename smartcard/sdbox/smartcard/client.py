@@ -174,6 +174,7 @@ class CardWorker:
         question comes after it: the card session goes on. Whoever gives up on anything else ends the session.
         """
         asking = asyncio.ensure_future(self._take_turn(ask, expected, deadline))
+        asking.add_done_callback(_heard)
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
@@ -240,6 +241,12 @@ class CardWorker:
                 raise FrameError("the worker closed the socket")
             buffer += part
         return buffer
+
+
+def _heard(asking: asyncio.Future[T]) -> None:
+    """Take note of a refusal that nobody waits for any more: the loop would report it as lost, and the agent fail."""
+    if not asking.cancelled():
+        asking.exception()
 
 
 def _container(item: TellContainer) -> Container:
