@@ -99,6 +99,18 @@ def test_the_client_reaches_its_desktop_and_nothing_else(box: Inside) -> None:
         assert seen[user] == {"control": True, "desktop": False, "campus": False, "other bubble": False}
 
 
+def test_a_short_storm_at_the_reader_loses_nothing_and_leaves_nothing(box: Inside) -> None:
+    """After each gust the screen asks for what the card wants, no session outlives its card, no try is lost."""
+    print(f"seed {STORM_SEED}")
+    with card_near(box.machine, CARD) as near:
+        card = as_process(near)
+        hands = box.hands(card, "storm")
+        hands.wait_ready()
+        before = weathered(hands, card, box.lab)
+        print(one_storm(hands, card, box.lab, STORM_SEED, events=STORM_EVENTS).what)
+        assert leaks_after(box.machine, before, kib=GROWTH_KIB) == []
+
+
 def test_a_session_leaves_no_secret_where_it_could_be_read(box: Inside, tmp_path: Path) -> None:
     """S8: PIN, desktop secret and tunnel keys, in every spelling, during the session and after it; S6: what is left."""
     told = tmp_path / "told"
@@ -129,15 +141,3 @@ def test_a_session_leaves_no_secret_where_it_could_be_read(box: Inside, tmp_path
     assert box.lab.peers() == 0
     said = box.machine.console.text().encode() + box.lab.gateway.log.read_bytes()
     assert [name for name, value in secrets.items() if value in said or value.hex().encode() in said] == []
-
-
-def test_a_short_storm_at_the_reader_loses_nothing_and_leaves_nothing(box: Inside) -> None:
-    """After each gust the screen asks for what the card wants, no session outlives its card, no try is lost."""
-    print(f"seed {STORM_SEED}")
-    with card_near(box.machine, CARD) as near:
-        card = as_process(near)
-        hands = box.hands(card, "storm")
-        hands.wait_back()  # the gateway of the test before has gone
-        before = weathered(hands, card, box.lab)
-        print(one_storm(hands, card, box.lab, STORM_SEED, events=STORM_EVENTS).what)
-        assert leaks_after(box.machine, before, kib=GROWTH_KIB) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sdbox.bench.bubble import BOREAL
+from sdbox.bench.bubble import ATLAS, BOREAL
 from sdbox.qemu.child import Child
 from sdbox.qemu.deadline import wait_for
 from sdbox.qemu.screen import shows_mostly
@@ -26,6 +26,8 @@ picture pick
 pick atlas
 switch boreal
 picture desktop-boreal
+switch atlas      # a window's picture may lag: it has four desktops to show
+switch boreal
 remove
 """
 PHASES = ("agent-start", "tls", "attested", "card-in", "verified", "offers", "grant", "handshake", "wiped")
@@ -45,13 +47,13 @@ def test_from_power_on_to_the_locked_screen(pictures: Path, tmp_path: Path) -> N
             answer = run.process.stdout.read() if run.process.stdout else b""
             assert run.wait(60) == 0, run.log_tail()
     told = json.loads(answer)
-    assert told["seen"] == ["insert-card", "finger", "pick", "desktop:atlas", "desktop:boreal", "insert-card"]
+    assert told["seen"] == ["insert-card", "finger", "pick", *["desktop:atlas", "desktop:boreal"] * 2, "insert-card"]
     assert told["peers_left"] == 0
     assert told["disk_bytes_written"] == 0  # S9: nothing of the work rests on the box
     names = [mark["name"] for mark in told["marks"] if mark["source"] == "box"]
     for phase in PHASES:
         assert phase in names, f"{phase} is not on the timeline: {names}"
-    assert "line 8: remove -> insert-card" in log.read_text()
+    assert "line 10: remove -> insert-card" in log.read_text()
     assert "screen: desktop:boreal" in (output / "timeline.svg").read_text()
 
 
@@ -75,11 +77,12 @@ def test_by_hand_in_the_window(pictures: Path, tmp_path: Path) -> None:
 
 
 def see_in_window(server: XServer, run: Child) -> None:
-    """Wait until the second desktop is on the display that the window is on."""
-    shows = shows_mostly(BOREAL.colour)
+    """Wait until a desktop is on the display that the window is on."""
+    desktops = [shows_mostly(bubble.colour) for bubble in (ATLAS, BOREAL)]
 
     def shown() -> bool:
         run.check()
-        return shows(server.picture())
+        picture = server.picture()
+        return any(shows(picture) for shows in desktops)
 
-    wait_for(shown, "the desktop in the window", 300, interval=0.5)
+    wait_for(shown, "a desktop in the window", 300, interval=0.1)
