@@ -15,7 +15,7 @@ from sdbox.smartcard.client import CardWorker
 from sdbox.smartcard.variants import variant_named
 
 pytestmark = pytest.mark.root
-DEADLINE = 10
+DEADLINE = 2  # twenty commands of a slow card
 
 
 def test_reading_a_slow_card_is_no_part_of_the_login(monkeypatch: pytest.MonkeyPatch) -> None:
