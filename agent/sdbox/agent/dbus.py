@@ -187,7 +187,7 @@ async def serve(interface: AgentInterface, *, address: str = "") -> MessageBus:
 async def watch(bus: MessageBus, lost: Callable[[Exception], None]) -> None:
     """Call `lost` once the connection is gone: nobody sees any more what the box says, nor can say anything to it."""
     try:
-        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
+        await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus-next leaves it without a type
     except Exception as error:  # noqa: BLE001 - whatever the library makes of it, it is over
         lost(error)
     else:
@@ -196,4 +196,4 @@ async def watch(bus: MessageBus, lost: Callable[[Exception], None]) -> None:
 
 def leave(bus: MessageBus) -> None:
     """Give the name back."""
-    bus.disconnect()  # type: ignore[no-untyped-call]  # the one call without a type
+    bus.disconnect()  # type: ignore[no-untyped-call]  # as above

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sdbox.smartcard.virtual.apdu import CASE_2_SHORT, HEADER, VirtualCard
+from sdbox.smartcard.virtual.passing import PassingCard
 from sdbox.smartcard.virtual.sensor import Report
 
 INS_VERIFY: Final = 0x20
@@ -26,50 +27,30 @@ def is_login(apdu: bytes) -> bool:
     return len(apdu) > CASE_2_SHORT or apdu[3] == SENSOR
 
 
-class WatchedCard:
+class WatchedCard(PassingCard):
     """Passes everything on, and reports `asked` for each login before the card, or what is wrong with it, has it."""
 
     def __init__(self, card: VirtualCard, report: Report) -> None:
-        self._card = card
+        super().__init__(card)
         self._report = report
-
-    @property
-    def atr(self) -> bytes:
-        return self._card.atr
-
-    def power(self) -> None:
-        self._card.power()
-
-    def pulled(self) -> None:
-        self._card.pulled()
 
     def process(self, apdu: bytes) -> bytes:
         if is_login(apdu):
             self._report("asked")
-        return self._card.process(apdu)
+        return super().process(apdu)
 
 
-class CountedCard:
+class CountedCard(PassingCard):
     """Passes everything on and counts it. Only the wire's thread counts; `take` may be called from another."""
 
     def __init__(self, card: VirtualCard) -> None:
-        self._card = card
+        super().__init__(card)
         self._commands = 0
         self._bytes = 0
         self._taken = (0, 0)
 
-    @property
-    def atr(self) -> bytes:
-        return self._card.atr
-
-    def power(self) -> None:
-        self._card.power()
-
-    def pulled(self) -> None:
-        self._card.pulled()
-
     def process(self, apdu: bytes) -> bytes:
-        answer = self._card.process(apdu)
+        answer = super().process(apdu)
         self._commands += 1
         self._bytes += len(apdu) + len(answer)
         return answer

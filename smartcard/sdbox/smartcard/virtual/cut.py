@@ -5,17 +5,17 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Final
 
 from sdbox.smartcard.virtual.apdu import HEADER, VirtualCard
+from sdbox.smartcard.virtual.passing import PullableCard
 from sdbox.smartcard.virtual.sensor import Report
 
 # Commands that change what stays on a card: CHANGE and RESET RETRY COUNTER, GENERATE, WRITE, UPDATE, PUT DATA, files.
 WRITING: Final = frozenset({0x24, 0x2C, 0x46, 0x47, 0xD0, 0xD1, 0xD6, 0xD7, 0xDA, 0xDB, 0xDC, 0xE0, 0xE4})
 
 
-class CutCard:
+class CutCard(PullableCard):
     """Passes everything on. After `cut(n)` it obeys n more writing commands and then answers no more, until pulled.
 
     The n-th is obeyed, but its answer is lost; with 0 the next one is not even obeyed. Then it reports `cut`.
@@ -23,11 +23,10 @@ class CutCard:
     """
 
     def __init__(self, card: VirtualCard, report: Report) -> None:
-        self._card = card
+        super().__init__(card)
         self._report = report
         self._left: int | None = None
         self._answers: int | None = None
-        self._gone = threading.Event()
 
     def cut(self, writes: int | None) -> None:
         """Arm; None disarms."""
@@ -37,18 +36,6 @@ class CutCard:
         """Arm; None disarms."""
         self._answers = commands
 
-    @property
-    def atr(self) -> bytes:
-        return self._card.atr
-
-    def power(self) -> None:
-        self._gone.clear()
-        self._card.power()
-
-    def pulled(self) -> None:
-        self._gone.set()
-        self._card.pulled()
-
     def process(self, apdu: bytes) -> bytes:
         if self._answers is not None:
             self._answers -= 1
@@ -56,8 +43,8 @@ class CutCard:
                 self._answers = None
                 return self._wait("stalled")
         if self._left is None or len(apdu) < HEADER or apdu[1] not in WRITING:
-            return self._card.process(apdu)
-        answer = self._card.process(apdu) if self._left else b""
+            return super().process(apdu)
+        answer = super().process(apdu) if self._left else b""
         self._left = max(self._left - 1, 0)
         if self._left:
             return answer

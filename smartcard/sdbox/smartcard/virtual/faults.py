@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, Protocol
 
 from sdbox.smartcard.virtual.apdu import Status, VirtualCard, word
 from sdbox.smartcard.virtual.counter import is_login
+from sdbox.smartcard.virtual.passing import PullableCard
 from sdbox.smartcard.virtual.sensor import Report
 
 SLOW_SECONDS: Final = 0.1  # a worker sends up to 90 commands within its 30 s
@@ -39,30 +39,7 @@ class Blockable(VirtualCard, Protocol):
         """Bring the counter to zero."""
 
 
-class _Troubled:
-    """Passes everything on; subclasses spoil `process`."""
-
-    def __init__(self, card: VirtualCard) -> None:
-        self._card = card
-        self._gone = threading.Event()
-
-    @property
-    def atr(self) -> bytes:
-        return self._card.atr
-
-    def power(self) -> None:
-        self._gone.clear()
-        self._card.power()
-
-    def pulled(self) -> None:
-        self._gone.set()
-        self._card.pulled()
-
-    def process(self, apdu: bytes) -> bytes:
-        return self._card.process(apdu)
-
-
-class _Spoilt(_Troubled):
+class _Spoilt(PullableCard):
     """Has its fault from the first login on, or `at_once`."""
 
     def __init__(self, card: VirtualCard, *, at_once: bool) -> None:
@@ -85,7 +62,7 @@ class MuteCard(_Spoilt):
         return b""
 
 
-class SlowCard(_Troubled):
+class SlowCard(PullableCard):
     """Takes its time for each command."""
 
     def process(self, apdu: bytes) -> bytes:
@@ -104,14 +81,14 @@ class NoisyCard(_Spoilt):
         return os.urandom(self._size) + word(Status.OK)
 
 
-class ForgetfulCard(_Troubled):
+class ForgetfulCard(PullableCard):
     """Says 6982 to every signature."""
 
     def process(self, apdu: bytes) -> bytes:
         return word(Status.NOT_ALLOWED) if apdu[1:2] and apdu[1] in INS_SIGN else super().process(apdu)
 
 
-class HangingCard(_Troubled):
+class HangingCard(PullableCard):
     """Says `hangs` when it is to sign, and answers no more until it is pulled: a removal within a command."""
 
     def __init__(self, card: VirtualCard, report: Report) -> None:
@@ -126,7 +103,7 @@ class HangingCard(_Troubled):
         return super().process(apdu)
 
 
-class UnknownCard(_Troubled):
+class UnknownCard(PullableCard):
     """A card of no known kind."""
 
     @property

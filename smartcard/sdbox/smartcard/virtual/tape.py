@@ -11,6 +11,7 @@ import os
 import msgspec
 
 from sdbox.smartcard.virtual.apdu import VirtualCard
+from sdbox.smartcard.virtual.passing import PassingCard
 
 
 class Taped(msgspec.Struct, frozen=True):
@@ -24,26 +25,19 @@ class Taped(msgspec.Struct, frozen=True):
         return "Taped()"
 
 
-class TapedCard:
+class TapedCard(PassingCard):
     """Passes everything on, and writes it to `descriptor`. Only the wire's thread writes."""
 
     def __init__(self, card: VirtualCard, descriptor: int) -> None:
-        self._card = card
+        super().__init__(card)
         self._descriptor = descriptor
 
-    @property
-    def atr(self) -> bytes:
-        return self._card.atr
-
     def power(self) -> None:
-        self._card.power()
+        super().power()
         self._write(Taped(b"", b""))
 
-    def pulled(self) -> None:
-        self._card.pulled()
-
     def process(self, apdu: bytes) -> bytes:
-        answer = self._card.process(apdu)
+        answer = super().process(apdu)
         self._write(Taped(apdu, answer))
         return answer
 
